@@ -1,0 +1,185 @@
+"""What the engine asks of an agent.
+
+An agent knows one vendor.  `capture` is an async context manager: inside it the source is held
+consistent, and it yields streams as they become ready.  Its promises:
+
+- *true*: a stream's blocks end only after the tool's exit status (and the format's own trailer,
+  header and checksums, where it has them) said that it was whole; otherwise they raise;
+- *chained*: every log extent says where it begins and where the next one must begin, in the vendor's
+  own terms and on which timeline; the engine, not the agent, decides whether a chain has a gap;
+- *only new*: log mode yields extents after the last stored position, nothing else; if that position
+  is gone from the source the agent raises `ChainBroken`;
+- *tidy*: cancelled or failed, it leaves the database out of backup mode, its staging directory
+  empty and no process behind.
+
+`restore` is the same in reverse: the agent is built for the *target*, and is handed the stored streams.
+
+Times are microseconds since 1970 UTC.  All records are plain values; the engine stores them as they are.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, Protocol, TypeAlias
+
+StreamKind: TypeAlias = Literal["dump", "pages", "log"]
+Mode: TypeAlias = Literal["full", "log"]
+
+BLOCK = 1 << 20
+"""Bytes that a good block has: large enough that the loop sees each megabyte once."""
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """A place in a source's log: everything before it has been seen, nothing after it.
+
+    *timeline* names the line of history; positions of two timelines cannot be compared.  *order* sorts as positions
+    do on one timeline (binary log: file ordinal, offset; LSN; SCN; generation; a file name's natural key).
+    *text* is what the vendor's own tools print.  *facts* is whatever else the agent wants to find again.
+    """
+
+    timeline: str
+    order: tuple[int | str, ...]
+    text: str
+    facts: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class LogExtent:
+    """An unbroken piece of log, [first, next); known once its bytes have been read to the end and verified.
+
+    *first_time* and *last_time* are the earliest and latest commit times inside; None where it has no commits.
+    """
+
+    file: str
+    first: Position
+    next: Position
+    first_time: int | None = None
+    last_time: int | None = None
+    events: int = 0
+    transactions: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class SourceIdentity:
+    """Which server this is, in words that stay the same from one backup to the next."""
+
+    kind: str
+    name: str
+    version: str = ""
+    facts: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class SourceStream:
+    """Named bytes from a source.
+
+    *name* is relative, parts joined by `/`, unique within its capture.  *read* may be called once; its blocks are of any size
+    above zero and the caller owns them.  *size* is the expected size in bytes where it is known (for progress only).
+    *page_size* is the grid of a `pages` stream.  *extent* of a `log` stream is set when its blocks have ended.
+    """
+
+    name: str
+    kind: StreamKind
+    read: Callable[[], AsyncIterator[bytes]]
+    size: int | None = None
+    page_size: int = 0
+    facts: dict[str, str] = field(default_factory=dict)
+    extent: LogExtent | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CaptureRequest:
+    """*since* is the position where the chain ends now (log mode only).  *staging* is a directory of the agent's own,
+    empty, removed by the engine after the capture; *emit_warning* tells the user something at once."""
+
+    mode: Mode
+    staging: Path
+    since: Position | None = None
+    emit_warning: Callable[[str], None] = lambda _: None
+
+
+@dataclass(frozen=True, slots=True)
+class CaptureEnd:
+    """What only a capture that ended well knows.
+
+    *position* is where the log stood at the moment that this backup shows (for log mode: where the chain ends now);
+    *time* is that moment.
+    """
+
+    position: Position | None = None
+    time: int | None = None
+    facts: Mapping[str, str] = field(default_factory=dict)
+
+
+class Capture(Protocol):
+    """A source held consistent.  `streams` first, to its end; then `finish`."""
+
+    source: SourceIdentity
+
+    @abstractmethod
+    def streams(self) -> AsyncIterator[SourceStream]:
+        """Yield stream after stream; each is read to its end before the next is asked for."""
+
+    @abstractmethod
+    async def finish(self) -> CaptureEnd:
+        """Say where the capture stands; raise if it was not whole after all."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoredStream:
+    """A stream in the repository, as a restoring agent sees it.  *read* may be called again and again."""
+
+    name: str
+    kind: StreamKind
+    size: int
+    read: Callable[[], AsyncIterator[bytes]]
+    facts: Mapping[str, str] = field(default_factory=dict)
+    extent: LogExtent | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RestoreJob:
+    """*base* is the full's streams, *logs* the extents that continue it, in order and without a gap.
+
+    *until* is the last moment to restore (inclusive), None for all that is there.  The agent cuts at a transaction's end.
+    *phase* names what is going on ("load", "replay"), for progress; *force* allows a target that is not empty.
+    """
+
+    base: Sequence[StoredStream]
+    logs: Sequence[StoredStream]
+    position: Position | None
+    staging: Path
+    until: int | None = None
+    force: bool = False
+    phase: Callable[[str], None] = lambda _: None
+    emit_warning: Callable[[str], None] = lambda _: None
+
+
+@dataclass(frozen=True, slots=True)
+class RestoreEnd:
+    """What was reached: the last transaction's position and time, and how many were applied."""
+
+    position: Position | None = None
+    time: int | None = None
+    transactions: int = 0
+    facts: Mapping[str, str] = field(default_factory=dict)
+
+
+class Agent(Protocol):
+    """One vendor's source, or restore target."""
+
+    kind: str
+    modes: frozenset[Mode]
+
+    @abstractmethod
+    def capture(self, request: CaptureRequest) -> AbstractAsyncContextManager[Capture]:
+        """Hold the source consistent and hand out its streams."""
+
+    @abstractmethod
+    async def restore(self, job: RestoreJob) -> RestoreEnd:
+        """Bring *job* into the server that this agent is built for; raise `SourceRefused` where that is not possible."""

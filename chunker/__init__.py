@@ -1,0 +1,1 @@
+"""Where to cut a stream: a leaf, usable on its own.  `reference` is the rule, `native/` the speed."""

@@ -1,0 +1,1 @@
+"""What a person meets: configuration, command line, progress, exit codes."""

@@ -1,0 +1,1 @@
+"""Words everyone uses: errors, ids, events, clock, units, secrets.  Standard library only."""

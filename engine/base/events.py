@@ -1,0 +1,93 @@
+"""What operations tell while they work.  The progress bar, `--json` and metrics are readers of the same words.
+
+An event is a frozen value.  `Progress` carries totals, not differences, so that a slow reader may skip all but the latest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeAlias
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """*source* is the name of what is backed up or restored."""
+
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
+class Started(Event):
+    """*operation* is "backup", "restore", "check"; *mode* is "full" or "log" where it has one."""
+
+    operation: str
+    mode: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Phase(Event):
+    """What is going on now, in a word or two: "index", "load", "replay", "commit"."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class StreamStarted(Event):
+    stream: str
+    size: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class StreamFinished(Event):
+    stream: str
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Progress(Event):
+    """Totals of this operation so far, in bytes.
+
+    *done*: read from the source, or written to the target; *total*: expected, where it is known.
+    *new*: plain bytes that were not stored before; *stored*: bytes those took in the repository.
+    """
+
+    done: int
+    total: int | None
+    new: int = 0
+    stored: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Warned(Event):
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Found(Event):
+    """`check` found something: *severity* is "error" or "note"."""
+
+    severity: str
+    object: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Finished(Event):
+    """The operation ended well.  *seconds* of wall time; *requests* sent to the store, by kind."""
+
+    operation: str
+    seconds: float
+    done: int
+    new: int
+    stored: int
+    requests: dict[str, int]
+    snapshot: str = ""
+    result: str = ""
+
+
+Emit: TypeAlias = Callable[[Event], None]
+
+
+def ignore(event: Event) -> None:
+    """For callers who do not care."""

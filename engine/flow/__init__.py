@@ -1,0 +1,1 @@
+"""Bounded streams between a source and a repository."""

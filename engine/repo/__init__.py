@@ -1,0 +1,1 @@
+"""A repository over a store: keys, leases, index, packs, snapshots."""

@@ -1,0 +1,1 @@
+"""strandline: deduplicated, sealed, incremental backups of large databases."""

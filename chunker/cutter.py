@@ -1,0 +1,72 @@
+"""Cutting a stream that arrives in blocks.
+
+    cutter = make_cutter(params, cut_key)
+    ends = cutter.cut(first_block, final=False)         # ends of chunks in it
+    rest = first_block[ends[-1] if ends else 0:]        # belongs to a chunk that may go on
+    ends = cutter.cut(rest + second_block, final=True)
+
+Where the chunks end does not depend on where the blocks did.  A call covers a whole block and lets go of the GIL while it
+scans, so one call for a megabyte, on a worker thread, is what this is made for.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from array import array
+from typing import Protocol, TypeAlias
+
+from .kernel import Scan, choose_kernel
+from .params import CutParams
+from .tables import keyed_rule
+
+Buffer: TypeAlias = bytes | bytearray | memoryview
+
+
+class Cutter(Protocol):
+    """Finds the ends of one stream's chunks."""
+
+    @abstractmethod
+    def cut(self, data: Buffer, *, final: bool) -> array[int]:
+        """Return the ends of *data*'s chunks, relative to its start, ascending, as an array of `Q`.
+
+        *data* begins where a chunk begins.  Bytes after the last end are pending: present them again, at the start of the
+        next call's data, with more behind them; they are not scanned twice.  *final* says that no more will follow; then
+        the last end is that of *data*.  Raise `ValueError` if pending bytes are missing, or the stream has ended before.
+        """
+
+
+def make_cutter(params: CutParams, cut_key: bytes, *, kernel: str | None = None) -> Cutter:
+    """A cutter for one stream.  *kernel* names a scan, as `choose_kernel` takes it."""
+    if params.rule == "fixed":
+        return _Cutter(_fixed_scan(params.mean))
+    return _Cutter(choose_kernel(kernel).bind(keyed_rule(params, cut_key)))
+
+
+class _Cutter(Cutter):
+    def __init__(self, scan: Scan) -> None:
+        self._scan = scan
+        self._pending = 0
+        self._next = 0
+        self._ended = False
+
+    def cut(self, data: Buffer, *, final: bool) -> array[int]:
+        with memoryview(data) as whole, whole.cast("B") as view:
+            size = len(view)
+            if self._ended:
+                raise ValueError("the stream has ended; another stream needs another cutter")
+            if size < self._pending:
+                raise ValueError(f"{self._pending} bytes are pending, but only {size} were presented")
+            ends, self._next = self._scan(view, self._next, final)
+        self._pending = size - (ends[-1] if ends else 0)
+        self._ended = final
+        return ends
+
+
+def _fixed_scan(size: int) -> Scan:
+    def scan(data: memoryview, next: int, final: bool) -> tuple[array[int], int]:
+        ends = array("Q", range(size, len(data) + 1, size))
+        if final and len(data) % size:
+            ends.append(len(data))
+        return ends, 0
+
+    return scan

@@ -1,0 +1,96 @@
+"""Which scan runs: it says so, and obeys.
+
+The environment variable `STRANDLINE_KERNEL` names one (`reference`, `portable`); otherwise the fastest on this
+machine runs.  A wish that cannot be met is an error: a silent fallback benchmarks something else.
+
+All of them give the same cuts.  Only `reference`, plain Python for installations where the native module could not be
+built, is so much slower (about a thousandth) that people should be told: see `Kernel.slow`.
+"""
+
+from __future__ import annotations
+
+import os
+from array import array
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import ModuleType
+from typing import TypeAlias
+
+from . import reference
+from .tables import KeyedRule
+
+WISH = "STRANDLINE_KERNEL"
+REFERENCE = "reference"
+
+Scan: TypeAlias = (
+    "Callable[[memoryview, int, bool], tuple[array[int], int]]"  # quoted: `array[int]` is not for 3.11
+)
+"""(data, next, final) -> (ends, next): see `reference.cut`."""
+
+
+class NoSuchKernel(Exception):
+    """The kernel that was asked for does not run here."""
+
+
+@dataclass(frozen=True, slots=True)
+class Kernel:
+    """A scan by name; `bind` makes it one for a rule."""
+
+    name: str
+    bind: Callable[[KeyedRule], Scan]
+
+    @property
+    def slow(self) -> bool:
+        """Megabytes a second, not gigabytes: worth a word to whoever waits."""
+        return self.name == REFERENCE
+
+
+def kernel_names() -> tuple[str, ...]:
+    """All that run on this machine, slowest first."""
+    native = _native()
+    return (REFERENCE, *native.kernels()) if native else (REFERENCE,)
+
+
+def choose_kernel(wish: str | None = None) -> Kernel:
+    """The kernel called *wish*, else the one that the environment names, else the fastest."""
+    names = kernel_names()
+    name = wish or os.environ.get(WISH) or names[-1]
+    if name not in names:
+        built = "" if len(names) > 1 else "; the native module was not built"
+        raise NoSuchKernel(f"no kernel named {name!r} here, only {', '.join(names)}{built}")
+    return Kernel(name, _bind_reference if name == REFERENCE else _bind_native(name))
+
+
+def kernel_name() -> str:
+    """What runs unless somebody asks for another one."""
+    return choose_kernel().name
+
+
+def _native() -> ModuleType | None:
+    """The native module, where it was built.  One that is there but broken raises `ImportError`, and says why."""
+    try:
+        from . import _scan
+    except ModuleNotFoundError:
+        return None
+    return _scan
+
+
+def _bind_reference(rule: KeyedRule) -> Scan:
+    return lambda data, next, final: reference.cut(rule, data, next, final)
+
+
+def _bind_native(name: str) -> Callable[[KeyedRule], Scan]:
+    def bind(rule: KeyedRule) -> Scan:
+        from . import _scan
+
+        packed = rule.packed()
+
+        def scan(data: memoryview, next: int, final: bool) -> tuple[array[int], int]:
+            ends = array("Q", bytes(8 * (len(data) // rule.min + 1)))
+            count, next = _scan.cut(name, packed, data, next, final, ends)
+            del ends[count:]
+            return ends, next
+
+        return scan
+
+    return bind

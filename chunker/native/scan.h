@@ -1,0 +1,80 @@
+/* Where RKC-1 cuts, fast: the contract between the rule (../reference.py), the kernels and the door.
+ *
+ * Nothing here knows Python, allocates, or keeps state between calls: whatever is remembered lies in
+ * the caller's hands.  The same bytes give the same cuts on every machine and with every kernel;
+ * tests/chunker/ holds each of them to reference.py.
+ *
+ * In short (reference.py says it in full): offset e of a chunk may end it when the top *bits* bits of
+ *
+ *     H(e) = sum over k = 0..255 of sbox[x[e-1-k]] * 109^k   mod 2^16
+ *
+ * have the value 1 ("e is a candidate") and SipHash-2-4 of the same 256 bytes is at most *accept*.
+ */
+#ifndef STRANDLINE_SCAN_H
+#define STRANDLINE_SCAN_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+enum { SL_WINDOW = 256, SL_MULTIPLIER = 109, SL_HASH_BITS = 16 };
+
+/* A rule as the door receives it, little-endian, nothing between the fields:
+ *
+ *     offset  size  field
+ *     0        256  sbox
+ *     256        8  k0        SipHash key
+ *     264        8  k1
+ *     272        8  accept
+ *     280        8  min       the shortest chunk; at least SL_WINDOW, so that a window never leaves its chunk
+ *     288        8  max       the longest; more than min
+ *     296        4  bits      1 to 13
+ */
+enum { SL_RULE_SIZE = 300 };
+
+typedef struct {
+    uint64_t k0, k1, accept, min, max;
+    unsigned bits;
+    uint8_t sbox[256];
+} sl_rule;
+
+/* Read a rule; 0, or -1 if it is not one. */
+int sl_rule_load(sl_rule *rule, const uint8_t packed[SL_RULE_SIZE]);
+
+/* Windows that were refused during one call of sl_cut; they point into its data.  Rows that repeat bring
+ * the same window up again and again, and comparing it costs a tenth of hashing it.  Windows that are
+ * equal have equal H, so its lowest bits choose the slot. */
+enum { SL_MEMO = 8 };
+
+typedef struct {
+    const uint8_t *refused[SL_MEMO];
+} sl_memo;
+
+/* Is the candidate whose window begins at *window*, with hash *h*, a cut point? */
+int sl_confirm(const sl_rule *rule, sl_memo *memo, const uint8_t *window, unsigned h);
+
+/* A kernel: return the smallest cut point e with from <= e < to, or 0 if there is none.
+ * from >= SL_WINDOW; the bytes data[from - SL_WINDOW .. to - 1) are there and nothing else is read. */
+typedef size_t (*sl_scan)(const sl_rule *rule, sl_memo *memo, const uint8_t *data, size_t from, size_t to);
+
+size_t sl_scan_portable(const sl_rule *rule, sl_memo *memo, const uint8_t *data, size_t from, size_t to);
+
+typedef struct {
+    const char *name;
+    sl_scan scan;
+    int (*usable)(void); /* NULL: on every machine */
+} sl_kernel;
+
+/* Every kernel that was compiled in, slowest first; ends with a NULL name. */
+extern const sl_kernel sl_kernels[];
+
+/* Cut data[0..size), which begins where a chunk begins, and write the end of each chunk to *ends*, which has
+ * room for size / min + 1 of them.  Return how many there are.
+ *
+ * Unless *final*, the last bytes may belong to a chunk that is not decided yet: they must be presented
+ * again, at the start of the next call's data, with more behind them.  *next is the smallest offset of
+ * that first chunk that nobody has examined: 0 in a stream's first call, afterwards what the call before
+ * left there.  So no offset is examined twice, however small the pieces are. */
+size_t sl_cut(const sl_rule *rule, sl_scan scan, const uint8_t *data, size_t size, int final, size_t *next,
+              uint64_t *ends);
+
+#endif

@@ -13,6 +13,7 @@ import os
 from array import array
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.util import find_spec
 from types import ModuleType
 from typing import TypeAlias
 
@@ -68,10 +69,10 @@ def kernel_name() -> str:
 
 def _native() -> ModuleType | None:
     """The native module, where it was built.  One that is there but broken raises `ImportError`, and says why."""
-    try:
-        from . import _scan
-    except ModuleNotFoundError:
+    if find_spec("._scan", __package__) is None:
         return None
+    from . import _scan
+
     return _scan
 
 

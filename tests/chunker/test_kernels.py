@@ -1,0 +1,238 @@
+"""Every native kernel finds the cuts of the reference, offset by offset, and lets others work meanwhile."""
+
+from __future__ import annotations
+
+import random
+import sys
+import threading
+from array import array
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from strandline.chunker import reference
+from strandline.chunker.cutter import make_cutter
+from strandline.chunker.kernel import choose_kernel, kernel_names
+from strandline.chunker.params import CutParams
+from strandline.chunker.tables import KeyedRule, keyed_rule
+
+from .feeding import KEY, ROWS, XOF, keys, means, streams
+
+pytestmark = pytest.mark.skipif(
+    kernel_names() == ("reference",),
+    reason="the native module was not built: no kernel to hold to the reference",
+)
+NATIVE = kernel_names()[1:]
+
+
+@pytest.fixture(params=NATIVE)
+def kernel(request):
+    return request.param
+
+
+@pytest.mark.parametrize("kernel", NATIVE)
+@given(data=streams(), key=keys, mean=means, final=st.booleans())
+@settings(max_examples=150, deadline=None)
+def test_a_kernel_agrees_with_the_reference(kernel, data, key, mean, final):
+    rule = keyed_rule(CutParams("rkc-1", mean), key)
+
+    ours = choose_kernel(kernel).bind(rule)(memoryview(data), 0, final)
+
+    assert ours == reference.cut(rule, memoryview(data), 0, final)
+
+
+@pytest.mark.parametrize("kernel", NATIVE)
+@given(data=streams(2000), key=keys, mean=means, share=st.floats(0, 1))
+@settings(max_examples=100, deadline=None)
+def test_a_kernel_resumes_where_the_reference_does(kernel, data, key, mean, share):
+    rule = keyed_rule(CutParams("rkc-1", mean), key)
+    scan = choose_kernel(kernel).bind(rule)
+    first = memoryview(data)[: int(len(data) * share)]
+    ends, next = reference.cut(rule, first, 0, False)
+    pending = memoryview(data)[ends[-1] if ends else 0 :]
+
+    assert scan(first, 0, False) == (ends, next)
+    assert scan(pending, next, True) == reference.cut(rule, pending, next, True)
+
+
+@pytest.mark.parametrize("kernel", NATIVE)
+@given(
+    data=streams(3000),
+    key=keys,
+    least=st.sampled_from([256, 257, 300, 512]),
+    target=st.sampled_from([2, 3, 64, 100, 500, 20000]),
+    more=st.sampled_from([1, 2, 31, 33, 64, 255, 256, 257, 1000]),
+)
+@settings(max_examples=150, deadline=None)
+def test_a_kernel_agrees_on_sizes_that_no_mean_gives(kernel, data, key, least, target, more):
+    """Dense cut points, and longest chunks a hair above the shortest: where an off-by-one would show."""
+    bits = min(13, target.bit_length() - 1)
+    rule = KeyedRule(
+        keyed_rule(CutParams("rkc-1", 382), key).tables,
+        least,
+        least + more,
+        bits,
+        (1 << (64 + bits)) // target - 1,
+    )
+
+    assert choose_kernel(kernel).bind(rule)(memoryview(data), 0, True) == reference.cut(
+        rule, memoryview(data), 0, True
+    )
+
+
+def test_cuts_do_not_depend_on_where_the_bytes_lie_in_memory(kernel):
+    scan = choose_kernel(kernel).bind(keyed_rule(CutParams("rkc-1", 4096), KEY))
+    room = bytearray(len(XOF) + 64)
+    expected = scan(memoryview(XOF), 0, True)
+
+    for offset in range(65):
+        room[offset : offset + len(XOF)] = XOF
+        assert scan(memoryview(room)[offset : offset + len(XOF)], 0, True) == expected
+
+
+def test_nothing_behind_the_data_is_looked_at(kernel):
+    scan = choose_kernel(kernel).bind(keyed_rule(CutParams("rkc-1", 4096), KEY))
+
+    for size in range(2800, 8000, 127):
+        alone = scan(memoryview(bytes(XOF[:size])), 0, False)
+        assert scan(memoryview(XOF)[:size], 0, False) == alone
+        assert scan(memoryview(XOF[:size] + b"\xff" * 999)[:size], 0, False) == alone
+
+
+def test_a_window_that_was_refused_is_not_hashed_again(monkeypatch):
+    rule, data = _row_that_is_a_refused_candidate()
+    asked: list[bytes] = []
+    real = reference.siphash
+    monkeypatch.setattr(
+        reference, "siphash", lambda tables, window: asked.append(window) or real(tables, window)
+    )
+
+    ends, _ = reference.cut(rule, memoryview(data), 0, True)
+
+    assert asked
+    assert len(asked) <= 2 * len(ends)
+
+
+def test_rows_that_repeat_a_refused_candidate_are_cut_alike(kernel):
+    rule, data = _row_that_is_a_refused_candidate()
+
+    assert choose_kernel(kernel).bind(rule)(memoryview(data), 0, True) == reference.cut(
+        rule, memoryview(data), 0, True
+    )
+
+
+def _row_that_is_a_refused_candidate() -> tuple[KeyedRule, bytes]:
+    """A rule, and 100 kB of one row whose window is a candidate in each of its repetitions, but not a cut point."""
+    rule = keyed_rule(CutParams("rkc-1", 4096), KEY)
+    for number in range(10_000):
+        row = b"(%06d,'abc')," % number
+        windows = {(row * 40)[i : i + 256] for i in range(len(row))}
+        hashes = {window: _hash(rule, window) for window in windows}
+        candidates = [window for window, h in hashes.items() if h >> (16 - rule.bits) == 1]
+        if len(candidates) == 1 and reference.siphash(rule.tables, candidates[0]) > rule.accept:
+            return rule, (row * 10_000)[:100_000]
+    raise AssertionError("no such row among ten thousand")
+
+
+def _hash(rule: KeyedRule, window: bytes) -> int:
+    h = 0
+    for byte in window:
+        h = (h * 109 + rule.tables.sbox[byte]) & 0xFFFF
+    return h
+
+
+def test_many_threads_cut_at_the_same_time(kernel):
+    jobs = [(CutParams("rkc-1", mean), data) for mean in (512, 2048, 16384) for data in (XOF, ROWS)] * 4
+
+    def ends(job: tuple[CutParams, bytes]) -> array[int]:
+        return make_cutter(job[0], KEY, kernel=kernel).cut(job[1], final=True)
+
+    alone = [ends(job) for job in jobs]
+    with ThreadPoolExecutor(8) as threads:
+        together = list(threads.map(ends, jobs))
+
+    assert together == alone
+
+
+def test_other_threads_run_while_a_kernel_scans(kernel):
+    """With a switch interval of minutes nobody else runs until the GIL is given up."""
+    data = random.Random(1).randbytes(1 << 20) * 32
+    cutter_params = CutParams("rkc-1", 1 << 20)
+    interval = sys.getswitchinterval()
+
+    def seen_from_outside() -> bool:
+        begun, ended = threading.Event(), threading.Event()
+
+        def work() -> None:
+            begun.set()
+            make_cutter(cutter_params, KEY, kernel=kernel).cut(data, final=True)
+            ended.set()
+
+        worker = threading.Thread(target=work)
+        sys.setswitchinterval(300)
+        try:
+            worker.start()
+            begun.wait()
+            return not ended.is_set()
+        finally:
+            sys.setswitchinterval(interval)
+            worker.join()
+
+    assert any(seen_from_outside() for _ in range(20))
+
+
+def test_the_door_refuses_what_is_not_a_rule_or_has_no_room(kernel):
+    from strandline.chunker import _scan
+
+    packed = keyed_rule(CutParams("rkc-1", 382), KEY).packed()
+    data = bytes(1000)
+    room = array("Q", bytes(8 * (1000 // 256 + 1)))
+
+    assert _scan.cut(kernel, packed, data, 0, True, room)[0] == 1
+    with pytest.raises(ValueError, match="no kernel named 'magic'"):
+        _scan.cut("magic", packed, data, 0, True, room)
+    with pytest.raises(ValueError, match="not a rule"):
+        _scan.cut(kernel, packed[:-1], data, 0, True, room)
+    with pytest.raises(ValueError, match="not a rule"):
+        _scan.cut(kernel, packed[:-4] + bytes(4), data, 0, True, room)
+    with pytest.raises(ValueError, match="negative"):
+        _scan.cut(kernel, packed, data, -1, True, room)
+    with pytest.raises(ValueError, match="no room"):
+        _scan.cut(kernel, packed, data, 0, True, room[1:])
+    with pytest.raises(ValueError, match="no room"):
+        _scan.cut(kernel, packed, data, 0, True, array("I", bytes(4000)))
+    with pytest.raises(TypeError):
+        _scan.cut(kernel, packed, data, 0, True, bytes(4000))  # type: ignore[arg-type]
+
+
+def test_an_offset_far_behind_the_data_reads_nothing(kernel):
+    scan = choose_kernel(kernel).bind(keyed_rule(CutParams("rkc-1", 382), KEY))
+
+    assert scan(memoryview(bytes(300)), 2**40, False) == (array("Q"), 2**40)
+
+
+def test_different_keys_cut_differently(kernel):
+    params = CutParams("rkc-1", 4096)
+    ours = set(make_cutter(params, KEY, kernel=kernel).cut(XOF, final=True))
+    theirs = set(make_cutter(params, bytes(32), kernel=kernel).cut(XOF, final=True))
+
+    assert len(ours & theirs) < 5
+
+
+def test_an_insertion_moves_the_cuts_around_it_and_no_others(kernel):
+    params = CutParams("rkc-1", 4096)
+    edited = XOF[:500_000] + b"(4711,'new',NULL)," + XOF[500_000:]
+    before = make_cutter(params, KEY, kernel=kernel).cut(XOF, final=True)
+    after = make_cutter(params, KEY, kernel=kernel).cut(edited, final=True)
+
+    moved = {end if end < 500_000 else end + 18 for end in before}
+
+    assert len(set(after) - moved) <= 8
+
+
+def test_chunks_are_as_long_on_average_as_was_asked(kernel):
+    data = random.Random(2).randbytes(8 << 20)
+    ends = make_cutter(CutParams("rkc-1", 8192), KEY, kernel=kernel).cut(data, final=True)
+
+    assert len(data) / len(ends) == pytest.approx(8192, rel=0.03)

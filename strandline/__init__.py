@@ -1,1 +1,118 @@
-"""strandline: deduplicated, sealed, incremental backups of large databases."""
+"""strandline: deduplicated, sealed, incremental backups of large databases.
+
+    async with strandline.open_repository("/var/backups", key=strandline.Key.passphrase(secret)) as repo:
+        result = await strandline.backup(repo, agent, series="shop")
+
+        async with strandline.restore(repo, series="shop", to=Path("restored")) as events:
+            async for event in events:
+                print(event)
+
+Everything here may run many times at once in one process and event loop: there is no global state, nothing is printed, no
+signal handler is set, and cancelling leaves no snapshot, no temporary file and no child process behind.
+Names are loaded when they are first used, so that importing the package costs nothing.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from .agents.base import Agent, Capture, CaptureRequest, SourceStream
+    from .agents.registry import make_agent
+    from .engine.base.errors import (
+        BrokenChain,
+        Damaged,
+        NotFound,
+        Refused,
+        SourceFailed,
+        StrandlineError,
+        Unreachable,
+        WrongKey,
+    )
+    from .engine.base.events import Event
+    from .engine.flow.budget import Budget
+    from .engine.ops.backup import BackupResult, backup
+    from .engine.ops.check import CheckReport, check
+    from .engine.ops.open import init_repository, open_repository
+    from .engine.ops.operation import Operation
+    from .engine.ops.restore import RestoreResult, plan, restore
+    from .engine.plan.chain import RestorePlan
+    from .engine.repo.keys import Key
+    from .engine.repo.repository import Repository
+    from .store.urls import open_store
+
+_HOME = {
+    "Agent": "agents.base",
+    "BackupResult": "engine.ops.backup",
+    "BrokenChain": "engine.base.errors",
+    "Budget": "engine.flow.budget",
+    "Capture": "agents.base",
+    "CaptureRequest": "agents.base",
+    "CheckReport": "engine.ops.check",
+    "Damaged": "engine.base.errors",
+    "Event": "engine.base.events",
+    "Key": "engine.repo.keys",
+    "NotFound": "engine.base.errors",
+    "Operation": "engine.ops.operation",
+    "Refused": "engine.base.errors",
+    "Repository": "engine.repo.repository",
+    "RestorePlan": "engine.plan.chain",
+    "RestoreResult": "engine.ops.restore",
+    "SourceFailed": "engine.base.errors",
+    "SourceStream": "agents.base",
+    "StrandlineError": "engine.base.errors",
+    "Unreachable": "engine.base.errors",
+    "WrongKey": "engine.base.errors",
+    "backup": "engine.ops.backup",
+    "check": "engine.ops.check",
+    "init_repository": "engine.ops.open",
+    "make_agent": "agents.registry",
+    "open_repository": "engine.ops.open",
+    "open_store": "store.urls",
+    "plan": "engine.ops.restore",
+    "restore": "engine.ops.restore",
+}
+
+__all__ = [
+    "Agent",
+    "BackupResult",
+    "BrokenChain",
+    "Budget",
+    "Capture",
+    "CaptureRequest",
+    "CheckReport",
+    "Damaged",
+    "Event",
+    "Key",
+    "NotFound",
+    "Operation",
+    "Refused",
+    "Repository",
+    "RestorePlan",
+    "RestoreResult",
+    "SourceFailed",
+    "SourceStream",
+    "StrandlineError",
+    "Unreachable",
+    "WrongKey",
+    "backup",
+    "check",
+    "init_repository",
+    "make_agent",
+    "open_repository",
+    "open_store",
+    "plan",
+    "restore",
+]
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOME.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f".{home}", __name__), name)
+    globals()[name] = value
+    return value

@@ -41,9 +41,12 @@ class SecretSource:
             except (OSError, UnicodeDecodeError) as error:
                 raise Refused(f"cannot read the secret file: {error}", file=self.file) from error
             return Secret(text.removesuffix("\n").removesuffix("\r"))
-        done = subprocess.run(self.command, shell=True, capture_output=True, text=True, stdin=subprocess.DEVNULL)
+        done = subprocess.run(
+            self.command, shell=True, capture_output=True, text=True, stdin=subprocess.DEVNULL
+        )
         if done.returncode:
             raise Refused(
-                f"the command that prints a secret failed: {done.stderr.strip()[-300:]}", status=done.returncode
+                f"the command that prints a secret failed: {done.stderr.strip()[-300:]}",
+                status=done.returncode,
             )
         return Secret(done.stdout.removesuffix("\n").removesuffix("\r"))

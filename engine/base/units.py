@@ -21,7 +21,7 @@ def parse_size(text: str) -> int:
 
 
 def format_size(size: float) -> str:
-    """"17 B", "1.5 MiB": three digits and a unit."""
+    """ "17 B", "1.5 MiB": three digits and a unit."""
     for unit in ("B", "KiB", "MiB", "GiB"):
         if abs(size) < 1024:
             return f"{size:.0f} {unit}" if unit == "B" or size >= 100 else f"{size:.1f} {unit}"
@@ -30,7 +30,7 @@ def format_size(size: float) -> str:
 
 
 def format_seconds(seconds: float) -> str:
-    """"0.42 s", "3 min 20 s", "2 h 05 min"."""
+    """ "0.42 s", "3 min 20 s", "2 h 05 min"."""
     if seconds < 60:
         return f"{seconds:.2f} s" if seconds < 10 else f"{seconds:.0f} s"
     minutes, rest = divmod(round(seconds), 60)

@@ -1,0 +1,91 @@
+"""Memory and cores that all operations of a process share: a sum one can write down.
+
+    base      Python, its libraries, this package's own tables                        96 MiB
+    + a share for each operation at work
+
+A backup's share, with w workers and packs of p bytes (all in plain bytes at most):
+
+    blocks    channel from the source 4 MiB, in cutting and naming (w + 2) x (1 MiB + one longest chunk)
+    groups    being filled, compressed or waiting, (w + 3) x 2 x group size
+    packs     one being filled, one being sealed (three copies at its peak), one on its way to the store: 5 x p
+    claims    chunks stored but not yet in the index cache                              16 MiB
+    recipe    rows not yet stored                                                        4 MiB
+
+A restore's share: ranges on their way and frames being opened, its window.  The index cache is memory-mapped: its pages belong to
+the operating system's cache, and it takes them back under pressure.
+
+`Budget(memory, jobs=n)` divides what is left after the base among n operations at the same time; one more waits.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+import anyio
+
+from ..base.errors import Refused
+from ..base.units import format_size
+
+MIB = 1 << 20
+BASE = 96 * MIB
+BLOCK = MIB
+CHANNEL = 4 * MIB
+CLAIMS = 16 * MIB
+RECIPE = 4 * MIB
+LEAST_PACK = MIB
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """What one operation may use: *memory* bytes and *workers* threads."""
+
+    memory: int
+    workers: int
+
+    @property
+    def width(self) -> int:
+        """Items in work at the same time in each lane."""
+        return self.workers + 1
+
+    def pack_size(self, wish: int, group_size: int, longest_chunk: int) -> int:
+        """The target size of packs: *wish*, or less where memory is short."""
+        rest = self.memory - self.fixed(group_size, longest_chunk)
+        return max(LEAST_PACK, min(wish, rest // 5))
+
+    def fixed(self, group_size: int, longest_chunk: int) -> int:
+        blocks = CHANNEL + (self.workers + 2) * (BLOCK + longest_chunk)
+        groups = (self.workers + 3) * 2 * max(group_size, longest_chunk)
+        return blocks + groups + min(CLAIMS, self.memory // 8) + RECIPE
+
+    @property
+    def claims(self) -> int:
+        """Chunks stored but not yet in the index cache: how many may be remembered (about 250 bytes each)."""
+        return min(CLAIMS, self.memory // 8) // 250
+
+
+class Budget:
+    """*memory* in bytes for the whole process, *workers* threads, *jobs* operations at the same time."""
+
+    def __init__(self, memory: int = 256 * MIB, *, workers: int | None = None, jobs: int = 1) -> None:
+        self.memory = memory
+        self.workers = workers or os.cpu_count() or 1
+        self.jobs = jobs
+        self.share = Share((memory - BASE) // jobs, self.workers)
+        least = self.share.fixed(512 << 10, 64 << 10) + 5 * LEAST_PACK
+        if self.share.memory < least:
+            need = BASE + jobs * (least + least // 7)
+            raise Refused(
+                f"{format_size(memory)} of memory are too little for {jobs} operation(s) at the same time",
+                hint=f"Allow at least {format_size(need)}, or fewer workers.",
+            )
+        self.cpu = anyio.CapacityLimiter(self.workers)
+        self._places = anyio.Semaphore(jobs)
+
+    @asynccontextmanager
+    async def admit(self) -> AsyncIterator[Share]:
+        """Wait for a place, and hold it for as long as the block runs."""
+        async with self._places:
+            yield self.share

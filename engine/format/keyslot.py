@@ -1,0 +1,149 @@
+"""Key slots: the secrets of a role, sealed under a passphrase or a key file.  `keys/<id>`, JSON.
+
+    id, role ("writer" | "reader"), label, created (ISO 8601)
+    kind     "passphrase" | "keyfile"
+    salt     base64, 16 bytes
+    argon2   only for a passphrase: {"memory_kib", "iterations", "lanes"}: Argon2id (RFC 9106) of its UTF-8 bytes, 32 bytes out
+    sealed   base64: AES-256-GCM, twelve zero bytes as nonce, of the msgpack map below
+
+The sealing key is derive_key("strandline 1 key slot", x | salt), x being the Argon2id output or the key file's 32 bytes
+(the file holds them as 64 hex digits and a line end).  It seals one text only, so the nonce may be constant.  The
+associated data is `keys/<id> <role> <repository id>`: a slot does not open under another name, role or repository.
+
+    {"id_key": 32 bytes, "cut_key": 32 bytes, "meta_key": 32 bytes, "readers": [private keys, oldest first]}
+
+A writer's slot has no readers: it stores, lists and checks, but opens no pack.
+"""
+
+from __future__ import annotations
+
+import base64
+import os
+from typing import Literal, TypeAlias
+
+import msgspec
+from cryptography.hazmat.primitives.kdf.argon2 import Argon2id
+
+from ..base.errors import Damaged, WrongKey
+from .aead import Cipher, Reader, derive_key
+from .names import key_name
+
+Role: TypeAlias = Literal["reader", "writer"]
+
+
+class Argon2(msgspec.Struct, frozen=True):
+    """Cost of trying one passphrase.  The default is RFC 9106's second recommendation: 64 MiB, about 0.1 s."""
+
+    memory_kib: int = 65536
+    iterations: int = 3
+    lanes: int = 4
+
+
+class Secrets(msgspec.Struct, frozen=True):
+    """What opens a repository; *readers* is empty for a writer."""
+
+    id_key: bytes
+    cut_key: bytes
+    meta_key: bytes
+    readers: tuple[bytes, ...] = ()
+
+    def __repr__(self) -> str:
+        return f"Secrets(role={self.role!r})"
+
+    @property
+    def role(self) -> Role:
+        return "reader" if self.readers else "writer"
+
+    def for_role(self, role: Role) -> Secrets:
+        return self if role == "reader" else msgspec.structs.replace(self, readers=())
+
+    @classmethod
+    def generate(cls) -> Secrets:
+        return cls(os.urandom(32), os.urandom(32), os.urandom(32), (Reader.generate().key,))
+
+
+class KeySlot(msgspec.Struct, frozen=True, omit_defaults=True):
+    id: str
+    role: Role
+    label: str
+    created: str
+    kind: Literal["passphrase", "keyfile"]
+    salt: str
+    sealed: str
+    argon2: Argon2 | None = None
+
+
+def seal_slot(
+    secrets: Secrets,
+    material: bytes,
+    *,
+    slot: str,
+    role: Role,
+    repository: str,
+    label: str,
+    created: str,
+    argon2: Argon2 | None,
+    salt: bytes | None = None,
+) -> bytes:
+    """Make a slot; *argon2* is None for a key file, whose 32 bytes are *material*."""
+    salt = os.urandom(16) if salt is None else salt
+    cipher = Cipher("aes-256-gcm", _slot_key(material, salt, argon2))
+    plain = msgspec.msgpack.encode(secrets.for_role(role))
+    sealed = cipher.seal(bytes(12), plain, _place(slot, role, repository))
+    record = KeySlot(
+        id=slot,
+        role=role,
+        label=label,
+        created=created,
+        kind="keyfile" if argon2 is None else "passphrase",
+        salt=base64.b64encode(salt).decode(),
+        sealed=base64.b64encode(sealed).decode(),
+        argon2=argon2,
+    )
+    return msgspec.json.encode(record)
+
+
+def decode_slot(data: bytes) -> KeySlot:
+    try:
+        slot = msgspec.json.decode(data, type=KeySlot)
+        base64.b64decode(slot.salt, validate=True), base64.b64decode(slot.sealed, validate=True)
+    except (msgspec.MsgspecError, ValueError) as error:
+        raise Damaged(f"a key slot cannot be read: {error}") from error
+    cost = slot.argon2
+    if (slot.kind == "passphrase") != (cost is not None):
+        raise Damaged("a key slot contradicts itself", slot=slot.id)
+    if cost is not None and not (
+        8 * cost.lanes <= cost.memory_kib <= 4 << 20 and 1 <= cost.iterations <= 64 and 1 <= cost.lanes <= 64
+    ):
+        raise Damaged("a key slot asks for an absurd amount of work", slot=slot.id)
+    return slot
+
+
+def open_slot(slot: KeySlot, material: bytes, repository: str) -> Secrets:
+    """Return the secrets; raise `WrongKey` if *material* is not this slot's.  Takes as long as Argon2id takes."""
+    key = _slot_key(material, base64.b64decode(slot.salt), slot.argon2)
+    try:
+        plain = Cipher("aes-256-gcm", key).open(
+            bytes(12), base64.b64decode(slot.sealed), _place(slot.id, slot.role, repository)
+        )
+    except Damaged:
+        raise WrongKey("this key does not open the slot", slot=slot.id) from None
+    secrets = msgspec.msgpack.decode(plain, type=Secrets)
+    if secrets.role != slot.role or {len(secrets.id_key), len(secrets.cut_key), len(secrets.meta_key)} != {
+        32
+    }:
+        raise Damaged("a key slot holds other secrets than it says", slot=slot.id)
+    return secrets
+
+
+def _slot_key(material: bytes, salt: bytes, cost: Argon2 | None) -> bytes:
+    if cost is not None:
+        kdf = Argon2id(
+            salt=salt, length=32, iterations=cost.iterations, lanes=cost.lanes, memory_cost=cost.memory_kib
+        )
+        material = kdf.derive(material)
+    return derive_key("strandline 1 key slot", material + salt)
+
+
+def _place(slot: str, role: str, repository: str) -> bytes:
+    return f"{key_name(slot)} {role} {repository}".encode()

@@ -1,0 +1,56 @@
+"""The lease: a writer (or reader) at work.  `leases/<id>`, overwritten by renewals; gc records beside it.
+
+Both are msgpack maps, sealed (`sealed`, kinds "lease" and "gc", place: the object's full name).  Their times are for people;
+whoever decides by time uses the store's Last-Modified.  `first_put` is the store's time of the lease's first PUT, seconds
+since 1970 UTC, known from the first renewal on: a pack younger than it may be named by this writer.
+
+A gc record, `gc/<id>`, names packs that one collector condemned: whoever reads it counts their chunks as absent.  Its moves
+(chunks copied elsewhere) come with the collector, and with a word in the configuration's `required`.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+from ..base.errors import Damaged
+
+
+class Lease(msgspec.Struct, frozen=True, omit_defaults=True):
+    """*term* in seconds: not renewed for so long, it may be taken over.  *gc_known*: ids of the gc records read."""
+
+    id: str
+    kind: Literal["writer", "reader"]
+    started: int
+    renewed: int
+    term: int
+    series: str = ""
+    host: str = ""
+    process: int = 0
+    first_put: float = 0.0
+    gc_known: tuple[str, ...] = ()
+
+
+class GcRecord(msgspec.Struct, frozen=True, omit_defaults=True):
+    id: str
+    written: int
+    condemned: tuple[bytes, ...]
+
+
+def encode_record(record: Lease | GcRecord) -> bytes:
+    return msgspec.msgpack.encode(record)
+
+
+def decode_lease(data: bytes) -> Lease:
+    try:
+        return msgspec.msgpack.decode(data, type=Lease)
+    except msgspec.MsgspecError as error:
+        raise Damaged(f"a lease cannot be read: {error}") from error
+
+
+def decode_gc(data: bytes) -> GcRecord:
+    try:
+        return msgspec.msgpack.decode(data, type=GcRecord)
+    except msgspec.MsgspecError as error:
+        raise Damaged(f"a gc record cannot be read: {error}") from error

@@ -1,0 +1,109 @@
+"""Object names: where each structure lies in the store.
+
+    config/<n>                      n counts from 1, ten digits
+    keys/<id>                       16 hex digits
+    packs/<hh>/<sha256>             hh = first two hex digits
+    index/<domain>/<sha256>
+    snapshots/<series>/<utc>-<id>   utc sorts as text: 20261122T101500.123456Z
+    leases/<id>, leases/<id>.over
+    gc/<id>
+
+A series or domain is the user's word, quoted: characters other than `A-Z a-z 0-9 . _ - @ +`, and a leading `.` or `-`,
+become `=` and two hex digits for each byte of their UTF-8 form.  Quoting is reversible and at most 200 characters long.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime
+
+from ..base.clock import from_datetime, to_datetime
+from ..base.errors import Refused
+from ..base.ids import PackId
+
+CONFIG = "config/"
+KEYS = "keys/"
+PACKS = "packs/"
+INDEX = "index/"
+SNAPSHOTS = "snapshots/"
+LEASES = "leases/"
+GC = "gc/"
+OVER = ".over"
+
+_PLAIN = re.compile(r"[A-Za-z0-9._\-@+]")
+_UTC = "%Y%m%dT%H%M%S.%fZ"
+_SNAPSHOT = re.compile(r"snapshots/([^/]+)/(\d{8}T\d{6}\.\d{6}Z)-([0-9a-f]{16})")
+_PACK = re.compile(r"packs/([0-9a-f]{2})/(\1[0-9a-f]{62})")
+
+
+def quote(word: str) -> str:
+    """Return *word* as one part of an object name; raise `Refused` if it is empty or too long."""
+    quoted = "".join(
+        char
+        if _PLAIN.fullmatch(char) and not (at == 0 and char in ".-")
+        else "".join(f"={byte:02x}" for byte in char.encode())
+        for at, char in enumerate(word)
+    )
+    if not 1 <= len(quoted) <= 200:
+        raise Refused(
+            "a source's name must have 1 to 200 characters (others than letters and digits count triple)"
+        )
+    return quoted
+
+
+def unquote(part: str) -> str:
+    raw = re.sub(rb"=([0-9a-f]{2})", lambda m: bytes.fromhex(m[1].decode()), part.encode())
+    return raw.decode(errors="replace")
+
+
+def config_name(number: int) -> str:
+    return f"{CONFIG}{number:010d}"
+
+
+def key_name(slot: str) -> str:
+    return f"{KEYS}{slot}"
+
+
+def pack_name(pack: PackId) -> str:
+    digits = pack.hex()
+    return f"{PACKS}{digits[:2]}/{digits}"
+
+
+def parse_pack(name: str) -> PackId | None:
+    """The id in a pack's name; None for any other name."""
+    match = _PACK.fullmatch(name)
+    return bytes.fromhex(match[2]) if match else None
+
+
+def index_prefix(domain: str) -> str:
+    return f"{INDEX}{quote(domain)}/"
+
+
+def series_prefix(series: str) -> str:
+    return f"{SNAPSHOTS}{quote(series)}/"
+
+
+def utc_text(micros: int) -> str:
+    return to_datetime(micros).strftime(_UTC)
+
+
+def utc_micros(text: str) -> int:
+    return from_datetime(datetime.strptime(text, _UTC).replace(tzinfo=UTC))
+
+
+def snapshot_name(series: str, micros: int, snapshot: str) -> str:
+    return f"{series_prefix(series)}{utc_text(micros)}-{snapshot}"
+
+
+def parse_snapshot(name: str) -> tuple[str, str, str] | None:
+    """(series, utc text, id) of a snapshot's name; None for any other name."""
+    match = _SNAPSHOT.fullmatch(name)
+    return (unquote(match[1]), match[2], match[3]) if match else None
+
+
+def lease_name(lease: str) -> str:
+    return f"{LEASES}{lease}"
+
+
+def gc_name(record: str) -> str:
+    return f"{GC}{record}"

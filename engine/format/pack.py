@@ -1,0 +1,262 @@
+"""The pack: many frames in one object, and the frame: a group of chunks, compressed and sealed as one.
+
+    offset  size  field
+    0          8  magic "SLPACK01"
+    8          8  recipient id (eight zero bytes: no encryption, the key below stands in the clear)
+    16         2  n, length of the sealed key
+    18         n  this pack's random 32-byte key, sealed to the recipient (`aead`)
+    .          .  frames, back to back, without gaps
+    .          t  table, sealed with meta_key (`sealed`, kind "table", place: the header, bytes 0 to 18+n)
+    -12        4  t
+    -8         8  magic again: a torn upload shows in one short read of the tail
+
+A frame is `u32 size | size sealed bytes`.  The size is masked: XORed with bytes [4i, 4i+4) of the extendable output of
+BLAKE3 derive_key("strandline 1 frame sizes", pack key), i being the frame's ordinal.  Nonce: i, twelve bytes; associated
+data: the pack's header and i as four bytes.  The sealed plaintext is
+
+    u8 codec (0 raw, 1 zstd) | u32 plain size | u32 count | count x u32 chunk sizes | payload
+
+the payload being the chunks back to back, compressed as one zstd frame (or raw).  Plain sizes are limited to `MAX_FRAME`.
+The table, plain:
+
+    u32 offset of the first frame | u32 frames | frames x (u32 size, u32 count)
+    | chunks x 16 bytes id | chunks x u32 plain size
+
+in order; "size" is that of the sealed bytes, without the u32 in front.  All integers are little-endian.
+A pack's id is the SHA-256 of the whole object.  This module turns bytes into values and back.  It does no I/O.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from array import array
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import accumulate
+
+import zstandard
+from blake3 import blake3
+
+from ..base.errors import Damaged, WrongKey
+from ..base.ids import CHUNK_ID, PackId
+from .aead import PLAIN_RECIPIENT, TAG, Cipher, Encryption, Reader, Recipient
+from .arrays import u32_array, u32_bytes
+from .sealed import ObjectSeal
+
+MAGIC = b"SLPACK01"
+RAW, ZSTD = 0, 1
+MAX_FRAME = 80 << 20
+MAX_TABLE = 256 << 20
+_FIXED = 18
+_TRAILER = 12
+
+
+@dataclass(frozen=True, slots=True)
+class PackKey:
+    """A pack's header and the key in it: seals and opens that pack's frames."""
+
+    header: bytes
+    key: bytes = field(repr=False)
+    encryption: Encryption
+    _cipher: Cipher = field(repr=False)
+
+    @classmethod
+    def make(
+        cls, encryption: Encryption, recipient: Recipient | None, *, key: bytes | None = None
+    ) -> PackKey:
+        """A fresh key for a new pack.  *key* is for tests: never seal two packs under one."""
+        key = os.urandom(32) if key is None else key
+        sealed = key if recipient is None else recipient.seal(key)
+        name = PLAIN_RECIPIENT if recipient is None else recipient.id
+        header = MAGIC + name + len(sealed).to_bytes(2, "little") + sealed
+        return cls(header, key, encryption, Cipher(encryption, key))
+
+    @classmethod
+    def open(cls, data: bytes, encryption: Encryption, readers: Sequence[Reader]) -> PackKey:
+        """Read the header at the start of *data*; raise `WrongKey` if none of *readers* is its recipient."""
+        header = parse_header(data)
+        name, sealed = header[8:16], header[_FIXED:]
+        if encryption == "none":
+            if name != PLAIN_RECIPIENT or len(sealed) != 32:
+                raise Damaged("a pack is encrypted in a repository that is not")
+            return cls(header, sealed, encryption, Cipher(encryption, sealed))
+        for reader in readers:
+            if reader.recipient.id == name:
+                key = reader.open(sealed)
+                return cls(header, key, encryption, Cipher(encryption, key))
+        raise WrongKey(
+            "this key cannot open what is stored: it is a writer's, or older than the pack",
+            hint="Use a reader's key; `strandline key list` shows the roles.",
+        )
+
+    def masks(self, first: int, count: int) -> array[int]:
+        """The masks of frames *first* to *first* + *count*."""
+        hasher = blake3(self.key, derive_key_context="strandline 1 frame sizes")
+        return u32_array(hasher.digest(length=4 * count, seek=4 * first))
+
+    def seal(self, ordinal: int, body: bytes) -> bytes:
+        return self._cipher.seal(*self._nonce(ordinal, body))
+
+    def open_frame(self, ordinal: int, sealed: bytes | memoryview) -> Frame:
+        """Open, decompress and split frame *ordinal*; raise `Damaged` unless it is whole."""
+        nonce, _, place = self._nonce(ordinal, b"")
+        return decode_body(self._cipher.open(nonce, sealed, place))
+
+    def _nonce(self, ordinal: int, body: bytes) -> tuple[bytes, bytes, bytes]:
+        return ordinal.to_bytes(12, "little"), body, self.header + ordinal.to_bytes(4, "little")
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """An open frame: its chunks back to back, and where each ends."""
+
+    data: bytes
+    ends: Sequence[int]
+
+    def chunks(self, first: int, count: int) -> memoryview:
+        """The bytes of chunks *first* to *first* + *count*, which lie side by side."""
+        if first + count > len(self.ends) or count < 1:
+            raise Damaged("a recipe names chunks that are not in the frame")
+        start = self.ends[first - 1] if first else 0
+        return memoryview(self.data)[start : self.ends[first + count - 1]]
+
+
+def encode_body(sizes: Sequence[int], payload: bytes, *, codec: int, plain: int) -> bytes:
+    """A frame's plaintext; *payload* is already compressed if *codec* says so."""
+    head = bytes([codec]) + u32_bytes((plain, len(sizes)))
+    return b"".join((head, u32_bytes(sizes), payload))
+
+
+def body_overhead(count: int) -> int:
+    """Bytes on disk that a frame of *count* chunks takes beside its payload."""
+    return 4 + 9 + 4 * count + TAG
+
+
+def decode_body(body: bytes) -> Frame:
+    if len(body) < 9:
+        raise Damaged("a frame is too short")
+    codec = body[0]
+    plain, count = u32_array(body[1:9])
+    start = 9 + 4 * count
+    if plain > MAX_FRAME or start > len(body):
+        raise Damaged("a frame's head makes no sense", plain=plain, count=count)
+    ends = list(accumulate(u32_array(memoryview(body)[9:start])))
+    payload = memoryview(body)[start:]
+    if codec == ZSTD:
+        data = decompress(payload, plain)
+    elif codec == RAW:
+        data = bytes(payload)
+    else:
+        raise Damaged("a frame is compressed in a way we do not know", codec=codec)
+    if len(data) != plain or (ends[-1] if ends else 0) != plain:
+        raise Damaged("a frame does not hold the bytes it says", plain=plain)
+    return Frame(data, ends)
+
+
+def decompress(payload: bytes | memoryview, plain: int) -> bytes:
+    """Undo zstd; never allocate more than *plain* bytes, whatever the payload claims."""
+    try:
+        if zstandard.frame_content_size(payload) not in (plain, -1):
+            raise Damaged("compressed bytes are of another size than was said")
+        return zstandard.ZstdDecompressor().decompress(payload, max_output_size=max(plain, 1))
+    except zstandard.ZstdError as error:
+        raise Damaged(f"compressed bytes are damaged: {error}") from error
+
+
+@dataclass(frozen=True, slots=True)
+class PackTable:
+    """What lies where in a pack: per frame its sealed size and count of chunks, per chunk its id and plain size."""
+
+    first: int
+    sizes: array[int]
+    counts: array[int]
+    ids: bytes
+    plain: array[int]
+
+    def offsets(self) -> list[int]:
+        """Where each frame begins in the pack (its u32 included), and where the last one ends."""
+        return list(accumulate((size + 4 for size in self.sizes), initial=self.first))
+
+    def encode(self) -> bytes:
+        pairs = array("I", bytes(8 * len(self.sizes)))
+        pairs[0::2], pairs[1::2] = self.sizes, self.counts
+        head = u32_bytes((self.first, len(self.sizes)))
+        return b"".join((head, u32_bytes(pairs), self.ids, u32_bytes(self.plain)))
+
+    @classmethod
+    def decode(cls, data: bytes | memoryview) -> PackTable:
+        if len(data) < 8:
+            raise Damaged("a pack's table is too short")
+        first, frames = u32_array(data[:8])
+        body = 8 + 8 * frames
+        chunks, rest = divmod(len(data) - body, CHUNK_ID + 4)
+        if body > len(data) or rest:
+            raise Damaged("a pack's table has an impossible length")
+        pairs = u32_array(data[8:body])
+        table = cls(
+            first,
+            pairs[0::2],
+            pairs[1::2],
+            bytes(data[body : body + CHUNK_ID * chunks]),
+            u32_array(data[body + CHUNK_ID * chunks :]),
+        )
+        if sum(table.counts) != chunks:
+            raise Damaged("a pack's table does not add up")
+        return table
+
+
+def encode_pack(
+    key: PackKey,
+    bodies: Sequence[bytes],
+    counts: Sequence[int],
+    ids: bytes,
+    plain: array[int],
+    seal: ObjectSeal,
+) -> tuple[PackId, bytes, PackTable]:
+    """Seal *bodies* as frames 0, 1, 2 ... and return the pack's id, its bytes and its table."""
+    masks = key.masks(0, len(bodies))
+    sizes = array("I")
+    parts = [key.header]
+    for ordinal, body in enumerate(bodies):
+        sealed = key.seal(ordinal, body)
+        sizes.append(len(sealed))
+        parts += ((len(sealed) ^ masks[ordinal]).to_bytes(4, "little"), sealed)
+    table = PackTable(len(key.header), sizes, array("I", counts), ids, plain)
+    sealed_table = seal.seal("table", key.header, table.encode())
+    parts += (sealed_table, len(sealed_table).to_bytes(4, "little"), MAGIC)
+    data = b"".join(parts)
+    return hashlib.sha256(data).digest(), data, table
+
+
+def header_size(encryption: Encryption) -> int:
+    """Bytes of a pack's header: the sealed key is HPKE's 1120 bytes, 32 of key and a tag."""
+    return _FIXED + (32 if encryption == "none" else 1168)
+
+
+def parse_header(data: bytes | memoryview) -> bytes:
+    """The header at the start of *data*."""
+    if len(data) < _FIXED or data[:8] != MAGIC:
+        raise Damaged("a pack does not begin as a pack does")
+    length = _FIXED + int.from_bytes(data[16:18], "little")
+    if len(data) < length:
+        raise Damaged("a pack's header is cut off")
+    return bytes(data[:length])
+
+
+def table_span(tail: bytes | memoryview, pack_size: int) -> tuple[int, int]:
+    """(offset, size) of the sealed table, from the last 12 bytes of the pack or more."""
+    if len(tail) < _TRAILER or bytes(tail[-8:]) != MAGIC:
+        raise Damaged("a pack does not end as a pack does")
+    size = int.from_bytes(tail[-_TRAILER:-8], "little")
+    offset = pack_size - _TRAILER - size
+    if size > MAX_TABLE or offset < _FIXED:
+        raise Damaged("a pack's table has an impossible length", size=size)
+    return offset, size
+
+
+def open_table(header: bytes, sealed: bytes | memoryview, seal: ObjectSeal) -> PackTable:
+    table = PackTable.decode(seal.open("table", header, sealed))
+    if table.first != len(header):
+        raise Damaged("a pack's table does not fit its header")
+    return table

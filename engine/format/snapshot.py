@@ -1,0 +1,118 @@
+"""The snapshot: one backup of one source.  `snapshots/<series>/<utc>-<id>`; its PUT is the commit.
+
+zstd-compressed msgpack map, sealed (`sealed`, kind "snapshot", place: the object's full name).  Fields not known to a reader
+are ignored; fields that are absent have the defaults below.  Times are microseconds since 1970 UTC.
+
+`<utc>` in the name is when the backup was started, or a microsecond after the series' newest snapshot if that is later:
+a series always sorts in the order it was made in, even when a clock was set back.
+
+`position` is where the source's log stood at the moment that the snapshot shows (mode "log": where the chain ends now),
+`parent` the id of the snapshot that a log snapshot continues, `base` that of the full its chain began with.  `embedded`
+holds whole packs that were not worth an object of their own; their id is the SHA-256 of their bytes, as for any pack.
+Log streams carry their extent.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+import zstandard
+
+from ..base.errors import Damaged
+from .recipe import Recipe
+
+MAX_SNAPSHOT = 1 << 30
+
+
+class PositionRecord(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A place in the source's log, as the agent gave it."""
+
+    timeline: str
+    order: tuple[int | str, ...]
+    text: str
+    facts: dict[str, str] = {}
+
+
+class ExtentRecord(msgspec.Struct, frozen=True, omit_defaults=True):
+    """An unbroken piece of log, [first, next)."""
+
+    file: str
+    first: PositionRecord
+    next: PositionRecord
+    first_time: int | None = None
+    last_time: int | None = None
+    events: int = 0
+    transactions: int = 0
+
+
+class StreamRecord(msgspec.Struct, frozen=True, omit_defaults=True):
+    """*size* in plain bytes; *rule* and *mean* say how it was cut."""
+
+    name: str
+    kind: Literal["dump", "pages", "log"]
+    size: int
+    digest: bytes
+    recipe: Recipe
+    rule: str
+    mean: int
+    page_size: int = 0
+    facts: dict[str, str] = {}
+    extent: ExtentRecord | None = None
+
+
+class SourceRecord(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Which server it came from."""
+
+    kind: str
+    name: str
+    version: str = ""
+    facts: dict[str, str] = {}
+
+
+class Statistics(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Bytes read, plain bytes that were new, bytes that those took in packs, packs written, seconds."""
+
+    read: int = 0
+    new: int = 0
+    stored: int = 0
+    packs: int = 0
+    seconds: float = 0.0
+
+
+class Snapshot(msgspec.Struct, frozen=True, omit_defaults=True):
+    id: str
+    series: str
+    mode: Literal["full", "log"]
+    source: SourceRecord
+    started: int
+    finished: int
+    streams: tuple[StreamRecord, ...]
+    time: int | None = None
+    position: PositionRecord | None = None
+    parent: str = ""
+    base: str = ""
+    facts: dict[str, str] = {}
+    warnings: tuple[str, ...] = ()
+    client: str = ""
+    statistics: Statistics = Statistics()
+    gc_known: tuple[str, ...] = ()
+    embedded: tuple[bytes, ...] = ()
+
+    @property
+    def size(self) -> int:
+        """Plain bytes of all its streams."""
+        return sum(stream.size for stream in self.streams)
+
+
+def encode_snapshot(snapshot: Snapshot) -> bytes:
+    return zstandard.ZstdCompressor(level=3).compress(msgspec.msgpack.encode(snapshot))
+
+
+def decode_snapshot(data: bytes) -> Snapshot:
+    try:
+        if not 0 <= zstandard.frame_content_size(data) <= MAX_SNAPSHOT:
+            raise Damaged("a snapshot claims an impossible size")
+        return msgspec.msgpack.decode(zstandard.ZstdDecompressor().decompress(data), type=Snapshot)
+    except (zstandard.ZstdError, msgspec.MsgspecError) as error:
+        raise Damaged(f"a snapshot cannot be read: {error}") from error

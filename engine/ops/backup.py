@@ -1,0 +1,385 @@
+"""Back up one source: capture, ingest each stream, position, snapshot, last.
+
+The order is FORMAT's "order of writing".  A full takes a lease, reads gc records, brings the index up to date,
+writes packs and segments, PUTs the snapshot (the commit), and looks whether its lease was taken over meanwhile.  A log
+backup names only packs of its own: it writes its packs and the snapshot, and nothing else.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import anyio
+from anyio import to_thread
+
+from ...agents.base import Agent, CaptureRequest, Mode, SourceStream
+from ...agents.errors import AgentError
+from ...chunker.cutter import make_cutter
+from ...chunker.params import CutParams, default_params
+from ...store.errors import ObjectMissing
+from ...store.observe import ObservedStore, RequestCounts
+from ..base.clock import Now, system_now
+from ..base.errors import BrokenChain, Lost, Refused, SourceFailed
+from ..base.events import Emit, Finished, Phase, Progress, Started, StreamFinished, StreamStarted, Warned
+from ..base.ids import PackId, random_id
+from ..flow.budget import Budget, Share
+from ..flow.ingest import IngestContext, ingest, settle
+from ..flow.recipes import RecipeBuilder
+from ..format.names import pack_name, utc_micros, utc_text
+from ..format.snapshot import PositionRecord, Snapshot, Statistics, StreamRecord
+from ..repo.leases import HeldLease, holding_lease, read_condemned
+from ..repo.repository import DOMAIN, Repository
+from ..repo.session import Session, writing
+from ..repo.snapshots import SnapshotName, commit_snapshot
+from .operation import Operation, root_cause, source_failure
+from .records import extent_record, position_of, position_record, source_record
+
+LEVEL = 3
+CLIENT = "strandline 0.1.0"
+LONG_RUN = 3600.0
+"""Seconds after which even a run without a lease checks its packs: it may have been suspended."""
+
+
+@dataclass(frozen=True, slots=True)
+class BackupResult:
+    """*name* is the snapshot's object; sizes in bytes; *requests* by kind."""
+
+    snapshot: Snapshot
+    name: str
+    read: int
+    new: int
+    stored: int
+    seconds: float
+    requests: dict[str, int]
+
+
+@dataclass(slots=True)
+class _Tally:
+    """Running totals, told as `Progress`."""
+
+    source: str
+    emit: Emit
+    read: int = 0
+    new: int = 0
+    stored: int = 0
+    packs: int = 0
+    total: int | None = 0
+
+    def on_read(self, size: int) -> None:
+        self.read += size
+        self.emit(Progress(self.source, self.read, self.total, self.new, self.stored))
+
+    def on_new(self, size: int) -> None:
+        self.new += size
+
+    def on_stored(self, size: int) -> None:
+        self.stored += size
+        self.packs += 1
+        self.emit(Progress(self.source, self.read, self.total, self.new, self.stored))
+
+    def expect(self, size: int | None) -> None:
+        self.total = None if self.total is None or size is None else self.total + size
+
+
+@dataclass(frozen=True, slots=True)
+class _History:
+    """What the series has so far.  *chain* is the newest snapshot with a position, *full* the full it began with."""
+
+    newest: SnapshotName | None = None
+    chain: Snapshot | None = None
+    full: Snapshot | None = None
+
+
+def backup(
+    repo: Repository,
+    agent: Agent,
+    *,
+    series: str,
+    mode: Mode = "full",
+    budget: Budget | None = None,
+    grain: int | None = None,
+    staging: Path | None = None,
+    level: int = LEVEL,
+    now: Now = system_now,
+) -> Operation[BackupResult]:
+    """Back up what *agent* captures, as a snapshot of *series*.
+
+    *mode* "log" takes what the source's log has had since the series' newest snapshot.  *grain* is the mean chunk size of
+    streams that the series does not know yet; *staging* where the agent may put files meanwhile; *level* zstd's.
+    """
+    job = _Backup(repo, agent, series, mode, budget or Budget(), grain, staging, level, now)
+    return Operation(job.run)
+
+
+@dataclass(slots=True)
+class _Backup:
+    repo: Repository
+    agent: Agent
+    series: str
+    mode: Mode
+    budget: Budget
+    grain: int | None
+    staging: Path | None
+    level: int
+    now: Now
+    counts: RequestCounts = field(default_factory=RequestCounts)
+    warnings: list[str] = field(default_factory=list)
+
+    async def run(self, emit: Emit) -> BackupResult:
+        if self.mode not in self.agent.modes:
+            raise Refused(f"a {self.agent.kind} source has no log backups", hint="Take full backups of it.")
+        async with self.budget.admit() as share:
+            emit(Started(self.series, "backup", self.mode))
+            began = time.monotonic()
+            tally = _Tally(self.series, emit)
+            try:
+                snapshot, name = await self._store(share, tally, began)
+            except (AgentError, BaseExceptionGroup) as error:
+                raise source_failure(root_cause(error)) from error
+            seconds = time.monotonic() - began
+            requests = dict(self.counts.requests)
+            emit(
+                Finished(
+                    self.series,
+                    "backup",
+                    seconds,
+                    tally.read,
+                    tally.new,
+                    tally.stored,
+                    requests,
+                    snapshot=snapshot.id,
+                )
+            )
+            return BackupResult(snapshot, name, tally.read, tally.new, tally.stored, seconds, requests)
+
+    async def _store(self, share: Share, tally: _Tally, began: float) -> tuple[Snapshot, str]:
+        store = ObservedStore(self.repo.store, self.counts)
+        repo = self.repo.over(store)
+        started = self.now()
+        history = await self._history(repo)
+        if self.mode == "log" and history.chain is None:
+            raise Refused(
+                "there is no full backup that a log backup could continue", hint="Take a full backup first."
+            )
+        if self.mode == "log":
+            return await self._capture(repo, history, share, tally, None, started, began)
+        tally.emit(Phase(self.series, "index"))
+        async with holding_lease(store, repo.seal, series=self.series, now=self.now) as lease:
+            return await self._capture(repo, history, share, tally, lease, started, began)
+
+    async def _history(self, repo: Repository) -> _History:
+        names = await repo.snapshots(self.series)
+        if not names:
+            return _History()
+        newest = await repo.load(names[-1])
+        if newest.mode == "full" or not newest.base:
+            return _History(names[-1], newest if newest.position else None, newest)
+        bases = [name for name in names if name.id == newest.base] if self.mode == "full" else []
+        try:
+            full = await repo.load(bases[0]) if bases else None
+        except ObjectMissing:
+            full = None
+        return _History(names[-1], newest if newest.position else None, full)
+
+    async def _capture(
+        self,
+        repo: Repository,
+        history: _History,
+        share: Share,
+        tally: _Tally,
+        lease: HeldLease | None,
+        started: int,
+        began: float,
+    ) -> tuple[Snapshot, str]:
+        config = repo.config
+        index = await repo.index() if lease is not None else None
+        since = position_of(history.chain.position) if history.chain and self.mode == "log" else None
+
+        def warn(message: str) -> None:
+            self.warnings.append(message)
+            tally.emit(Warned(self.series, message))
+
+        async with (
+            staging_directory(self.staging) as directory,
+            writing(
+                repo.store,
+                config,
+                repo.seal,
+                index,
+                domain=DOMAIN,
+                cpu=self.budget.cpu,
+                pack_size=share.pack_size(config.pack_size, config.group_size, 256 << 10),
+                claims=share.claims,
+                width=share.width,
+                level=self.level,
+                on_stored=tally.on_stored,
+            ) as session,
+        ):
+            context = IngestContext(
+                session=session,
+                id_key=repo.secrets.id_key,
+                share=share,
+                cpu=self.budget.cpu,
+                group_size=config.group_size,
+                condemned=lease.condemned if lease else frozenset(),
+                on_read=tally.on_read,
+                on_new=tally.on_new,
+            )
+            streams: list[tuple[SourceStream, CutParams, RecipeBuilder]] = []
+            request = CaptureRequest(self.mode, directory, since, warn)
+            tally.emit(Phase(self.series, "capture"))
+            async with self.agent.capture(request) as capture:
+                async for stream in capture.streams():
+                    streams.append(await self._stream(repo, stream, history, context, tally))
+                end = await capture.finish()
+                source = source_record(capture.source)
+            if len({stream.name for stream, _, _ in streams}) != len(streams):
+                raise SourceFailed("two streams of the capture have the same name")
+            if self.mode == "log":
+                _check_continuity(history.chain, [stream for stream, _, _ in streams])
+            tally.emit(Phase(self.series, "commit"))
+            recipes = await settle([recipe for _, _, recipe in streams], context)
+            await session.publish()
+            finished = self.now()
+            position = position_record(end.position)
+            snapshot = Snapshot(
+                id=random_id(),
+                series=self.series,
+                mode=self.mode,
+                source=source,
+                started=started,
+                finished=finished,
+                time=end.time,
+                position=position,
+                parent=history.chain.id if history.chain and self.mode == "log" else "",
+                base=(history.chain.base or history.chain.id) if history.chain and self.mode == "log" else "",
+                facts=dict(end.facts),
+                streams=tuple(
+                    StreamRecord(
+                        name=stream.name,
+                        kind=stream.kind,
+                        size=recipe.size,
+                        digest=recipe.stream_digest(),
+                        recipe=rows,
+                        rule=params.rule,
+                        mean=params.mean,
+                        page_size=stream.page_size,
+                        facts=dict(stream.facts),
+                        extent=extent_record(stream.extent),
+                    )
+                    for (stream, params, recipe), rows in zip(streams, recipes, strict=True)
+                ),
+                warnings=tuple(self.warnings),
+                client=CLIENT,
+                statistics=Statistics(
+                    tally.read,
+                    tally.new,
+                    session.stored_bytes,
+                    len(session.stored_packs),
+                    time.monotonic() - began,
+                ),
+                gc_known=lease.gc_known if lease else (),
+                embedded=tuple(session.embedded),
+            )
+            name = await commit_snapshot(repo.store, repo.seal, snapshot, _after(started, history.newest))
+            slept = time.monotonic() - began > LONG_RUN if lease is None else await lease.was_taken_over()
+            if slept:
+                await self._prove(repo, name, snapshot, session)
+        return snapshot, name
+
+    async def _stream(
+        self, repo: Repository, stream: SourceStream, history: _History, context: IngestContext, tally: _Tally
+    ) -> tuple[SourceStream, CutParams, RecipeBuilder]:
+        params = self._params(stream, history, context.share)
+        tally.expect(stream.size)
+        tally.emit(StreamStarted(self.series, stream.name, stream.size))
+        cutter = make_cutter(params, repo.secrets.cut_key)
+        recipe = await ingest(stream, cutter, context)
+        tally.emit(StreamFinished(self.series, stream.name, recipe.size))
+        if stream.kind == "log" and self.mode == "log" and stream.extent is None:
+            raise SourceFailed("the agent did not say which piece of log this is", stream=stream.name)
+        return stream, params, recipe
+
+    def _params(self, stream: SourceStream, history: _History, share: Share) -> CutParams:
+        """What the series cut this stream with before; else the default for its kind and size."""
+        known = [one for one in history.full.streams if one.name == stream.name] if history.full else []
+        if (
+            known
+            and known[0].kind == stream.kind
+            and known[0].page_size == stream.page_size
+            and self.grain is None
+        ):
+            return CutParams(known[0].rule, known[0].mean)  # type: ignore[arg-type]  # checked by CutParams
+        if stream.kind == "log" and self.grain is None:
+            # Chunks of a megabyte can be four: where memory is short, a quarter of that does as well for logs.
+            return default_params(
+                "log", stream.size, grain=(256 << 10) if share.memory < (128 << 20) else None
+            )
+        return default_params(stream.kind, stream.size, stream.page_size, grain=self.grain)
+
+    async def _prove(self, repo: Repository, name: str, snapshot: Snapshot, session: Session) -> None:
+        """Our lease ran out: make sure that all we named is still there, or take the snapshot back."""
+        _, condemned = await read_condemned(repo.store, repo.seal)
+        named = session.named_packs | set(session.stored_packs)
+        if not named & condemned and await _all_stored(repo, named):
+            return
+        with anyio.CancelScope(shield=True):
+            await repo.store.delete(name)
+        raise Lost("this run was taken for dead, and a pack it needs was removed", snapshot=snapshot.id)
+
+
+async def _all_stored(repo: Repository, packs: set[PackId]) -> bool:
+    for pack in packs:
+        try:
+            await repo.store.stat(pack_name(pack))
+        except ObjectMissing:
+            return False
+    return True
+
+
+def _after(started: int, newest: SnapshotName | None) -> int:
+    """*started*, or just after the newest snapshot's name if a clock was set back."""
+    while newest is not None and utc_text(started) <= newest.utc:
+        started = utc_micros(newest.utc) + 1
+    return started
+
+
+def _check_continuity(chain: Snapshot | None, streams: Sequence[SourceStream]) -> None:
+    """Each extent must begin where the chain ends, on its timeline: the engine decides, not the agent."""
+    assert chain is not None
+    assert chain.position is not None
+    end: PositionRecord = chain.position
+    for stream in streams:
+        extent = extent_record(stream.extent)
+        assert extent is not None
+        if extent.first.timeline != end.timeline:
+            raise BrokenChain(
+                "the source's log is on another timeline than the chain", found=extent.first.timeline
+            )
+        if extent.first.order > end.order:
+            raise BrokenChain(f"the log has a gap between {end.text} and {extent.first.text}")
+        if extent.next.order > end.order:
+            end = extent.next
+
+
+@asynccontextmanager
+async def staging_directory(base: Path | None) -> AsyncIterator[Path]:
+    """A directory of the agent's own, gone afterwards whatever happens."""
+    try:
+        holder = await to_thread.run_sync(lambda: tempfile.TemporaryDirectory(prefix="strandline-", dir=base))
+    except OSError as error:
+        raise Refused(
+            f"cannot make a staging directory: {error.strerror}",
+            hint="Name a directory with room that this user may write to as `staging`.",
+            place=str(base or tempfile.gettempdir()),
+        ) from error
+    try:
+        yield Path(holder.name)
+    finally:
+        with anyio.CancelScope(shield=True):
+            await to_thread.run_sync(holder.cleanup)

@@ -1,0 +1,296 @@
+"""Restore: plan, fetch, feed.  To a directory, to a process, or by an agent into its server.
+
+A stream that fails half way is torn where it is consumed: no file appears under its name, the process is killed, the agent is
+cancelled.  What is restored is the same bytes: every chunk's id is recomputed, and the stream's digest compared at its end.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeAlias
+
+import anyio
+from anyio.abc import TaskGroup
+
+from ...agents.base import Agent, RestoreEnd, RestoreJob, StoredStream
+from ...agents.errors import AgentError
+from ...agents.landing import land
+from ...agents.process import running
+from ...store.observe import ObservedStore, RequestCounts
+from ..base.errors import Damaged, NotFound, Refused
+from ..base.events import Emit, Finished, Phase, Progress, Started, StreamFinished, StreamStarted, Warned
+from ..flow.budget import Budget, Share
+from ..flow.channel import Channel
+from ..flow.closing import closing
+from ..flow.egress import PackSource, egress
+from ..format.snapshot import Snapshot, StreamRecord
+from ..plan.chain import Entry, RestorePlan, plan_restore, plan_snapshot
+from ..repo.repository import Repository
+from .backup import staging_directory
+from .operation import Operation, root_cause, source_failure
+from .records import extent_of, position_of
+
+Target: TypeAlias = Path | Agent | Sequence[str]
+"""A directory, an agent built for the server to restore into, or a command that reads one stream."""
+
+WINDOW = 8 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class RestoreResult:
+    """*files* are what was written to a directory; *end* is what an agent reached."""
+
+    plan: RestorePlan
+    restored: int
+    seconds: float
+    requests: dict[str, int]
+    files: tuple[Path, ...] = ()
+    end: RestoreEnd | None = None
+
+
+async def plan(
+    repo: Repository, *, series: str, at: int | None = None, snapshot: str | None = None
+) -> RestorePlan:
+    """What a restore of *series* would use: to the moment *at* (µs UTC), to one snapshot (its id's first digits), or to
+    the latest moment that its logs reach."""
+    if snapshot is not None:
+        name = await repo.find(snapshot, series)
+        return plan_snapshot(Entry(name.name, await repo.load(name)))
+    return plan_restore(await entries(repo, series), at)
+
+
+async def entries(repo: Repository, series: str) -> list[Entry]:
+    """All snapshots of *series* with their records, oldest first."""
+    found = [Entry(name.name, record) for name, record in await repo.load_all(series)]
+    if not found:
+        raise NotFound(
+            "nothing is stored under that name", series=series, hint="`strandline snapshots` lists all."
+        )
+    return found
+
+
+def restore(
+    repo: Repository,
+    *,
+    series: str,
+    to: Target,
+    at: int | None = None,
+    snapshot: str | None = None,
+    streams: Sequence[str] | None = None,
+    force: bool = False,
+    dry_run: bool = False,
+    budget: Budget | None = None,
+    staging: Path | None = None,
+) -> Operation[RestoreResult]:
+    """Restore *series* to where `plan` says.  *streams* limits what goes to a directory or a process; a process takes one stream.
+
+    *force* lets a directory's files be replaced, or an agent's target be other than empty.  *dry_run* reads snapshots only.
+    """
+    job = _Restore(repo, series, to, at, snapshot, streams, force, dry_run, budget or Budget(), staging)
+    return Operation(job.run)
+
+
+class StreamReader:
+    """Hands out the bytes of one stored stream, fetched ahead by a task of its own."""
+
+    def __init__(
+        self, tasks: TaskGroup, repo: Repository, record: StreamRecord, source: PackSource, fetch: _Fetch
+    ) -> None:
+        self._out: Channel[bytes | memoryview] = Channel(WINDOW)
+        self._scope = anyio.CancelScope()
+        self._repo = repo
+        self._record = record
+        self._source = source
+        self._fetch = fetch
+        tasks.start_soon(self._run)
+
+    async def blocks(self) -> AsyncIterator[bytes]:
+        try:
+            async for block in self._out:
+                self._fetch.tally(len(block))
+                yield bytes(block)
+        finally:
+            self._scope.cancel()
+
+    async def _run(self) -> None:
+        record = self._record
+        with self._scope, self._out:
+            digest = await egress(
+                record.recipe,
+                self._source,
+                self._out,
+                id_key=self._repo.secrets.id_key,
+                share=self._fetch.share,
+                cpu=self._fetch.budget.cpu,
+            )
+            if digest != record.digest:
+                raise Damaged("a restored stream is not what was backed up", stream=record.name)
+
+
+@dataclass(slots=True)
+class _Fetch:
+    """What all streams of one restore share, and how far it is."""
+
+    series: str
+    emit: Emit
+    budget: Budget
+    share: Share
+    total: int
+    done: int = 0
+
+    def tally(self, size: int) -> None:
+        self.done += size
+        self.emit(Progress(self.series, self.done, self.total))
+
+
+@dataclass(slots=True)
+class _Restore:
+    repo: Repository
+    series: str
+    to: Target
+    at: int | None
+    snapshot: str | None
+    streams: Sequence[str] | None
+    force: bool
+    dry_run: bool
+    budget: Budget
+    staging: Path | None
+    counts: RequestCounts = field(default_factory=RequestCounts)
+
+    async def run(self, emit: Emit) -> RestoreResult:
+        async with self.budget.admit() as share:
+            began = time.monotonic()
+            emit(Started(self.series, "restore"))
+            repo = self.repo.over(ObservedStore(self.repo.store, self.counts))
+            _ = repo.readers  # a writer's key is refused before anything else
+            chosen = await plan(repo, series=self.series, at=self.at, snapshot=self.snapshot)
+            self._check(chosen)
+            fetch = _Fetch(self.series, emit, self.budget, share, chosen.size)
+            files: list[Path] = []
+            end: RestoreEnd | None = None
+            if not self.dry_run:
+                try:
+                    async with anyio.create_task_group() as tasks:
+                        if isinstance(self.to, Path):
+                            files = await self._to_directory(repo, chosen, tasks, fetch, self.to)
+                        elif isinstance(self.to, Sequence):
+                            await self._to_process(repo, chosen, tasks, fetch, self.to)
+                        else:
+                            end = await self._to_agent(repo, chosen, tasks, fetch, self.to)
+                except (AgentError, BaseExceptionGroup) as error:
+                    raise source_failure(root_cause(error)) from error
+            seconds = time.monotonic() - began
+            requests = dict(self.counts.requests)
+            emit(
+                Finished(self.series, "restore", seconds, fetch.done, 0, 0, requests, chosen.base.snapshot.id)
+            )
+            return RestoreResult(chosen, fetch.done, seconds, requests, tuple(files), end)
+
+    def _check(self, chosen: RestorePlan) -> None:
+        names = {stream.name for stream in chosen.base.snapshot.streams} | {
+            p.stream.name for p in chosen.logs
+        }
+        unknown = sorted(set(self.streams or ()) - names)
+        if unknown:
+            raise NotFound(
+                f"the snapshot has no stream {unknown[0]!r}", streams=", ".join(sorted(names)[:20])
+            )
+        if self.at is not None and chosen.logs and isinstance(self.to, Path | Sequence):
+            raise Refused(
+                "files and processes are given whole log extents, which go on after the moment asked for",
+                hint="Restore into a server (--into), or choose a snapshot with --snapshot.",
+            )
+        if isinstance(self.to, Sequence) and len(self._wanted(chosen)) != 1:
+            raise Refused(
+                "a command is fed exactly one stream", hint="Name it with --stream.", streams=len(names)
+            )
+
+    def _wanted(self, chosen: RestorePlan) -> list[tuple[Snapshot, StreamRecord]]:
+        every = [(chosen.base.snapshot, stream) for stream in chosen.base.snapshot.streams]
+        every += [(piece.entry.snapshot, piece.stream) for piece in chosen.logs]
+        return [one for one in every if self.streams is None or one[1].name in self.streams]
+
+    async def _to_directory(
+        self, repo: Repository, chosen: RestorePlan, tasks: TaskGroup, fetch: _Fetch, root: Path
+    ) -> list[Path]:
+        sources = _Sources(repo)
+        wanted = self._wanted(chosen)
+        await anyio.Path(root).mkdir(parents=True, exist_ok=True)
+        if not self.force:
+            for _, record in wanted:
+                if await anyio.Path(root / record.name).exists():
+                    raise Refused(
+                        "a file of that name is already there",
+                        hint="Restore into an empty directory, or add --force to replace files.",
+                        file=str(root / record.name),
+                    )
+        fetch.total = sum(record.size for _, record in wanted)
+        files = []
+        for snapshot, record in wanted:
+            fetch.emit(StreamStarted(self.series, record.name, record.size))
+            reader = StreamReader(tasks, repo, record, sources.of(snapshot), fetch)
+            async with closing(reader.blocks()) as blocks:
+                files.append(await land(root, record.name, blocks, record.facts))
+            fetch.emit(StreamFinished(self.series, record.name, record.size))
+        return files
+
+    async def _to_process(
+        self, repo: Repository, chosen: RestorePlan, tasks: TaskGroup, fetch: _Fetch, command: Sequence[str]
+    ) -> None:
+        ((snapshot, record),) = self._wanted(chosen)
+        fetch.total = record.size
+        fetch.emit(StreamStarted(self.series, record.name, record.size))
+        reader = StreamReader(tasks, repo, record, _Sources(repo).of(snapshot), fetch)
+        async with running(list(command), stdin=True) as process, closing(reader.blocks()) as blocks:
+            async for block in blocks:
+                await process.write(block)
+            await process.finish()
+        fetch.emit(StreamFinished(self.series, record.name, record.size))
+
+    async def _to_agent(
+        self, repo: Repository, chosen: RestorePlan, tasks: TaskGroup, fetch: _Fetch, agent: Agent
+    ) -> RestoreEnd:
+        sources = _Sources(repo)
+
+        def stored(snapshot: Snapshot, record: StreamRecord) -> StoredStream:
+            def read() -> AsyncIterator[bytes]:
+                return StreamReader(tasks, repo, record, sources.of(snapshot), fetch).blocks()
+
+            return StoredStream(
+                record.name, record.kind, record.size, read, record.facts, extent_of(record.extent)
+            )
+
+        async with staging_directory(self.staging) as directory:
+            job = RestoreJob(
+                base=[stored(chosen.base.snapshot, record) for record in chosen.base.snapshot.streams],
+                logs=[stored(piece.entry.snapshot, piece.stream) for piece in chosen.logs],
+                position=position_of(chosen.base.snapshot.position),
+                staging=directory,
+                until=chosen.until,
+                force=self.force,
+                phase=lambda name: fetch.emit(Phase(self.series, name)),
+                emit_warning=lambda message: fetch.emit(Warned(self.series, message)),
+            )
+            return await agent.restore(job)
+
+
+class _Sources:
+    """One pack source per snapshot: they differ in the packs that are embedded."""
+
+    def __init__(self, repo: Repository) -> None:
+        self._repo = repo
+        self._held: dict[str, PackSource] = {}
+
+    def of(self, snapshot: Snapshot) -> PackSource:
+        if snapshot.id not in self._held:
+            self._held[snapshot.id] = pack_source(self._repo, snapshot)
+        return self._held[snapshot.id]
+
+
+def pack_source(repo: Repository, snapshot: Snapshot) -> PackSource:
+    embedded = {hashlib.sha256(pack).digest(): pack for pack in snapshot.embedded}
+    return PackSource(repo.store, repo.config.encryption, repo.readers, embedded)

@@ -1,0 +1,170 @@
+"""A repository over a store: create it, open it, read what it holds.
+
+`open_repository` reads the configuration, unlocks a key slot, and checks that the configuration was written by somebody who holds
+the secrets.  The index is opened when a backup first needs it; restore, list and check never do.
+"""
+
+from __future__ import annotations
+
+import copy
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import anyio
+from anyio import to_thread
+
+from ...store.base import ReadStore, Store
+from ...store.errors import ObjectExists
+from ..base.clock import Now, isoformat, system_now
+from ..base.errors import NoRepository, Refused, WrongKey
+from ..format.aead import Encryption, Reader
+from ..format.config import (
+    FORMAT,
+    Config,
+    PlainSecrets,
+    decode_config,
+    encode_config,
+    recipient_record,
+    verify_config,
+)
+from ..format.keyslot import Argon2, Secrets
+from ..format.names import CONFIG, config_name
+from ..format.sealed import ObjectSeal
+from ..format.snapshot import Snapshot
+from .index import Index, sync_index
+from .keys import Key, add_slot, unlock
+from .snapshots import SnapshotName, find_snapshot, list_snapshots, load_all, load_snapshot
+
+DOMAIN = "main"
+
+
+class Repository:
+    """An open repository.  Any number of operations may use it at the same time."""
+
+    def __init__(self, store: Store, config: Config, secrets: Secrets, cache: Path | None) -> None:
+        self.store = store
+        self.config = config
+        self.secrets = secrets
+        self.seal = ObjectSeal(config.encryption, secrets.meta_key)
+        self._shared = _SharedIndex(cache)
+
+    @property
+    def id(self) -> str:
+        return self.config.repository
+
+    @property
+    def readers(self) -> tuple[bytes, ...]:
+        """Private keys that open packs; raise `WrongKey` if this is a writer's session."""
+        if not self.secrets.readers:
+            raise WrongKey(
+                "this key may write, not read: a writer's key opens no pack",
+                hint="Use a reader's key; `strandline key list` shows the roles.",
+            )
+        return self.secrets.readers
+
+    def over(self, store: Store) -> Repository:
+        """The same repository seen through *store*, a wrapper of its own; they share the index."""
+        view = copy.copy(self)
+        view.store = store
+        return view
+
+    async def index(self) -> Index:
+        """The dedup index, in step with what the store lists now."""
+        async with self._shared.opening:
+            if self._shared.index is None:
+                cache = self._shared.cache
+                directory = None if cache is None else cache / self.id / DOMAIN
+                self._shared.index = await to_thread.run_sync(Index.open, directory)
+            await sync_index(self._shared.index, self.store, self.seal, DOMAIN)
+            return self._shared.index
+
+    async def snapshots(self, series: str | None = None) -> list[SnapshotName]:
+        """Names of all snapshots, oldest first within each series; nothing is read for it."""
+        return await list_snapshots(self.store, series)
+
+    async def load(self, name: SnapshotName | str) -> Snapshot:
+        return await load_snapshot(self.store, self.seal, name if isinstance(name, str) else name.name)
+
+    async def load_all(self, series: str | None = None) -> list[tuple[SnapshotName, Snapshot]]:
+        return await load_all(self.store, self.seal, series)
+
+    async def find(self, prefix: str, series: str | None = None) -> SnapshotName:
+        """The one snapshot whose id begins with *prefix*; raise `NotFound` otherwise."""
+        return await find_snapshot(self.store, prefix, series)
+
+    async def close(self) -> None:
+        index, self._shared.index = self._shared.index, None
+        if index is not None:
+            await to_thread.run_sync(index.close)
+
+
+@dataclass(slots=True)
+class _SharedIndex:
+    cache: Path | None
+    index: Index | None = None
+    opening: anyio.Lock = field(default_factory=anyio.Lock)
+
+
+async def create_repository(
+    store: Store,
+    *,
+    key: Key,
+    encryption: Encryption = "aes-256-gcm",
+    label: str = "",
+    argon2: Argon2 | None = None,
+    now: Now = system_now,
+) -> None:
+    """Make a new repository in *store*, which *key* opens as a reader; refuse if there is one already."""
+    async for _ in store.scan(CONFIG):
+        raise Refused(
+            "there is a repository already", hint="Choose another place, or use the one that is there."
+        )
+    if (encryption == "none") != (key.kind == "none"):
+        raise Refused("encryption needs a passphrase or a key file, and `none` needs neither")
+    secrets = Secrets.generate()
+    plain = PlainSecrets(secrets.id_key.hex(), secrets.cut_key.hex(), secrets.meta_key.hex())
+    config = Config(
+        format=FORMAT,
+        repository=os.urandom(16).hex(),
+        created=isoformat(now()),
+        encryption=encryption,
+        recipients=() if encryption == "none" else (recipient_record(Reader(secrets.readers[0]).recipient),),
+        secrets=plain if encryption == "none" else None,
+    )
+    if encryption != "none":
+        # The key first: a configuration without a key that opens it would be a repository for nobody.
+        await add_slot(store, config, secrets, key, role="reader", label=label, argon2=argon2, now=now)
+    try:
+        await store.put(config_name(1), encode_config(config, secrets.meta_key))
+    except ObjectExists:
+        raise Refused("somebody else just made a repository there") from None
+
+
+async def read_config(store: ReadStore) -> tuple[Config, bytes]:
+    """The configuration that counts, and its bytes; nothing in it is proven yet."""
+    name = ""
+    async for info in store.scan(CONFIG):
+        name = info.name
+    if not name:
+        raise NoRepository("there is no repository there")
+    data = await store.get(name)
+    return decode_config(data), data
+
+
+@asynccontextmanager
+async def opened_repository(
+    store: Store, *, key: Key, cache: Path | None = None
+) -> AsyncIterator[Repository]:
+    """Unlock the repository in *store*.  *cache* is a directory for the index cache; None keeps a temporary one."""
+    config, data = await read_config(store)
+    secrets = await unlock(store, config, key)
+    verify_config(data, secrets.meta_key)
+    repository = Repository(store, config, secrets, cache)
+    try:
+        yield repository
+    finally:
+        with anyio.CancelScope(shield=True):
+            await repository.close()

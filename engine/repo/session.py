@@ -1,0 +1,225 @@
+"""One writer at work: new chunks in, a commit out.  Forgotten on failure: until the commit nothing of it is visible.
+
+    groups -> [compress]* -> laid into the open pack, in order -> [seal]* -> PUT -> recipes learn the pack's id
+
+`keep` takes a group and returns when there is room for it; `flush` returns when everything kept so far is stored.
+Now and then an index segment is published, at intervals that double, so that an interrupted run of any length loses at
+most about half of its deduplication.  A run whose only pack stays below `EMBED` never stores it: it travels inside the snapshot.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+import anyio
+from anyio import to_thread
+from anyio.abc import TaskGroup
+
+from ...store.base import Store
+from ..base.ids import ChunkId, PackId
+from ..format.config import Config
+from ..format.indexfile import encode_segment
+from ..format.names import index_prefix, pack_name
+from ..format.pack import PackKey, PackTable
+from ..format.sealed import ObjectSeal
+from .index import Index
+from .packs import Group, OpenPack
+
+EMBED = 128 << 10
+"""A session's only pack, if smaller, is embedded in the snapshot."""
+
+FIRST_SEGMENT = 4
+LAST_SEGMENT = 64
+"""Packs between two index segments: from the first number, doubling, up to the last."""
+
+UPLOADS = 2
+"""Packs being sealed or sent at the same time."""
+
+
+class Session:
+    """*index* is None when nothing is looked up (log backups)."""
+
+    def __init__(
+        self,
+        store: Store,
+        config: Config,
+        seal: ObjectSeal,
+        index: Index | None,
+        tasks: TaskGroup,
+        *,
+        domain: str,
+        cpu: anyio.CapacityLimiter,
+        pack_size: int,
+        claims: int,
+        width: int,
+        level: int,
+        on_stored: Callable[[int], None],
+    ) -> None:
+        self.index = index
+        self.claims: dict[ChunkId, tuple[Group, int]] = {}
+        self.embedded: list[bytes] = []
+        self.stored_packs: list[PackId] = []
+        self.named_packs: set[PackId] = set()
+        self.stored_bytes = 0
+        self._store = store
+        self._config = config
+        self._seal = seal
+        self._tasks = tasks
+        self._domain = domain
+        self._cpu = cpu
+        self._pack_size = pack_size
+        self._most_claims = claims
+        self._level = level
+        self._on_stored = on_stored
+        self._room = anyio.Semaphore(width)
+        self._turn = 0
+        self._next_ticket = 0
+        self._turns: dict[int, anyio.Event] = {}
+        self._idle = anyio.Event()
+        self._pack: OpenPack | None = None
+        self._groups: list[Group] = []
+        self._uploads = anyio.CapacityLimiter(UPLOADS)
+        self._sending = 0
+        self._tables: list[tuple[PackId, PackTable, list[Group]]] = []
+        self._segment_after = FIRST_SEGMENT
+        self._publishing = anyio.Lock()
+
+    # -- groups ------------------------------------------------------------------------------------------------
+
+    async def keep(self, group: Group) -> None:
+        """Compress and pack *group*; return as soon as there is room for the next one."""
+        await self._room.acquire()
+        ticket = self._next_ticket
+        self._next_ticket += 1
+        self._tasks.start_soon(self._compress, group, ticket)
+
+    async def flush(self) -> None:
+        """Return when every group kept so far has a pack with an id.  Called when a backup's streams have ended."""
+        while self._turn < self._next_ticket:
+            self._idle = anyio.Event()
+            await self._idle.wait()
+        if self._pack is not None:
+            if not self.stored_packs and not self._sending and not self.embedded and self._pack.size < EMBED:
+                await self._embed()
+            else:
+                await self._send_open_pack()
+        while self._sending:
+            self._idle = anyio.Event()
+            await self._idle.wait()
+
+    async def _compress(self, group: Group, ticket: int) -> None:
+        body = await to_thread.run_sync(group.encode, self._level, limiter=self._cpu)
+        if ticket != self._turn:  # frames lie in the order of the stream
+            turn = self._turns[ticket] = anyio.Event()
+            await turn.wait()
+        if self._pack is not None and self._pack.size + len(body) > self._pack_size and self._pack.bodies:
+            await self._send_open_pack()
+        if self._pack is None:
+            self._pack = OpenPack.begin(PackKey.make(self._config.encryption, self._config.recipient))
+        self._pack.lay(group, body)
+        self._groups.append(group)
+        self._turn += 1
+        following = self._turns.pop(self._turn, None)
+        if following is not None:
+            following.set()
+        self._room.release()
+        self._idle.set()
+
+    # -- packs -------------------------------------------------------------------------------------------------
+
+    async def _send_open_pack(self) -> None:
+        """Hand the open pack to a task that seals and stores it; wait if too many are on their way."""
+        pack, groups = self._pack, self._groups
+        assert pack is not None
+        self._pack, self._groups = None, []
+        self._sending += 1
+        await self._uploads.acquire_on_behalf_of(pack)
+        self._tasks.start_soon(self._send, pack, groups)
+
+    async def _send(self, pack: OpenPack, groups: list[Group]) -> None:
+        ident, data, table = await to_thread.run_sync(pack.seal, self._seal, limiter=self._cpu)
+        size = len(data)
+        await self._store.put(pack_name(ident), data)
+        del data
+        pack.id, pack.stored = ident, True
+        self._uploads.release_on_behalf_of(pack)
+        self.stored_packs.append(ident)
+        self.stored_bytes += size
+        self._on_stored(size)
+        self._tables.append((ident, table, groups))
+        if len(self._tables) >= self._segment_after or len(self.claims) > self._most_claims:
+            await self.publish()
+        self._sending -= 1
+        self._idle.set()
+
+    async def _embed(self) -> None:
+        pack = self._pack
+        assert pack is not None
+        self._pack, self._groups = None, []
+        pack.id, data, _ = await to_thread.run_sync(pack.seal, self._seal, limiter=self._cpu)
+        self.embedded.append(data)
+        self.stored_bytes += len(data)
+        self._on_stored(len(data))
+
+    # -- index -------------------------------------------------------------------------------------------------
+
+    async def publish(self) -> None:
+        """Write an index segment of the packs stored since the last one.  Sessions that look nothing up write none."""
+        async with self._publishing:
+            tables, self._tables = self._tables, []
+            if not tables or self.index is None:
+                return
+            self._segment_after = min(2 * self._segment_after, LAST_SEGMENT)
+            rows = [(pack, table) for pack, table, _ in tables]
+            name = await self._put_segment(rows)
+            await to_thread.run_sync(self.index.add, name, rows, limiter=self._cpu)
+            for _, _, groups in tables:
+                for group in groups:
+                    for chunk in group.chunk_ids():
+                        self.claims.pop(chunk, None)
+
+    async def _put_segment(self, rows: list[tuple[PackId, PackTable]]) -> str:
+        prefix = index_prefix(self._domain)
+
+        def encode() -> bytes:
+            return self._seal.seal("index", prefix.encode(), encode_segment(rows))
+
+        data = await to_thread.run_sync(encode, limiter=self._cpu)
+        name = prefix + hashlib.sha256(data).hexdigest()
+        await self._store.put(name, data)
+        return name
+
+
+@asynccontextmanager
+async def writing(
+    store: Store,
+    config: Config,
+    seal: ObjectSeal,
+    index: Index | None,
+    *,
+    domain: str,
+    cpu: anyio.CapacityLimiter,
+    pack_size: int,
+    claims: int,
+    width: int,
+    level: int,
+    on_stored: Callable[[int], None],
+) -> AsyncIterator[Session]:
+    """A session for as long as the block runs; what it started has ended when the block is left."""
+    async with anyio.create_task_group() as tasks:
+        yield Session(
+            store,
+            config,
+            seal,
+            index,
+            tasks,
+            domain=domain,
+            cpu=cpu,
+            pack_size=pack_size,
+            claims=claims,
+            width=width,
+            level=level,
+            on_stored=on_stored,
+        )

@@ -1,0 +1,68 @@
+"""Snapshots: list, find, load, commit, withdraw."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ...store.base import ReadStore, Store
+from ...store.errors import ObjectMissing
+from ..base.errors import NotFound
+from ..format.names import SNAPSHOTS, parse_snapshot, series_prefix, snapshot_name
+from ..format.sealed import ObjectSeal
+from ..format.snapshot import Snapshot, decode_snapshot, encode_snapshot
+
+
+@dataclass(frozen=True, slots=True)
+class SnapshotName:
+    """What a listing tells of a snapshot: no object is read for it.  *utc* sorts as text."""
+
+    name: str
+    series: str
+    utc: str
+    id: str
+
+
+async def list_snapshots(store: ReadStore, series: str | None = None) -> list[SnapshotName]:
+    """All snapshots, or those of *series*, oldest first within each series."""
+    prefix = SNAPSHOTS if series is None else series_prefix(series)
+    found = []
+    async for info in store.scan(prefix):
+        parts = parse_snapshot(info.name)
+        if parts is not None:
+            found.append(SnapshotName(info.name, *parts))
+    return found
+
+
+async def load_snapshot(store: ReadStore, seal: ObjectSeal, name: str) -> Snapshot:
+    return decode_snapshot(seal.open("snapshot", name.encode(), await store.get(name)))
+
+
+async def load_all(
+    store: ReadStore, seal: ObjectSeal, series: str | None = None
+) -> list[tuple[SnapshotName, Snapshot]]:
+    """Every snapshot with its record; one that is removed meanwhile is left out."""
+    found = []
+    for name in await list_snapshots(store, series):
+        try:
+            found.append((name, await load_snapshot(store, seal, name.name)))
+        except ObjectMissing:
+            continue
+    return found
+
+
+async def find_snapshot(store: ReadStore, prefix: str, series: str | None = None) -> SnapshotName:
+    """The one snapshot whose id begins with *prefix*."""
+    found = (
+        [one for one in await list_snapshots(store, series) if one.id.startswith(prefix)] if prefix else []
+    )
+    if len(found) != 1:
+        message = "more than one snapshot's id begins so" if found else "no snapshot has that id"
+        raise NotFound(message, snapshot=prefix, hint="`strandline snapshots` lists them.")
+    return found[0]
+
+
+async def commit_snapshot(store: Store, seal: ObjectSeal, snapshot: Snapshot, micros: int) -> str:
+    """PUT the snapshot, create-only: the commit.  Return its name."""
+    name = snapshot_name(snapshot.series, micros, snapshot.id)
+    await store.put(name, seal.seal("snapshot", name.encode(), encode_snapshot(snapshot)))
+    return name

@@ -1,0 +1,53 @@
+# Everything a developer does, by name.  `make test` is what the build server runs (.ci/run).
+
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.installed
+TYPES := build/types
+FOLDERS := agents chunker engine store
+
+.PHONY: help setup packages test lint types unit demo bench clean
+
+help: ## say this
+	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 16
+
+setup: $(READY) ## make .venv, with this tree and its tools in it
+
+$(READY): pyproject.toml .ci/setup.sh .ci/python.sh $(wildcard chunker/native/*)
+	@.ci/setup.sh
+
+packages:
+	@.ci/packages.sh
+
+# One after the other, so that the tests' summary is the last thing to be read.
+test: packages ## set up what is missing, then check style, types and behaviour
+	@$(MAKE) --no-print-directory setup
+	@$(MAKE) --no-print-directory lint
+	@$(MAKE) --no-print-directory types
+	@$(MAKE) --no-print-directory unit
+
+lint: $(READY) ## check style and layout
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+
+# mypy finds the product where an installation would have it: strandline/engine and so on.
+types: $(READY) ## check types, strictly
+	@mkdir -p $(TYPES)/strandline
+	@for folder in $(FOLDERS); do ln -sfn ../../../$$folder $(TYPES)/strandline/$$folder; done
+	@ln -sfn ../../../strandline/__init__.py $(TYPES)/strandline/__init__.py
+	@MYPYPATH=$(TYPES) $(BIN)/mypy --namespace-packages --explicit-package-bases -p strandline
+
+unit: $(READY) ## run the tests; PYTEST_ARGS="-k name" to choose
+	@$(BIN)/pytest $(PYTEST_ARGS)
+
+demo: packages ## see it work, on a database of its own
+	@$(MAKE) --no-print-directory setup
+	@$(BIN)/python -m bench.demo
+
+bench: $(READY) ## measure it
+	@$(BIN)/python -m bench
+
+clean: ## remove what was built (but not .venv)
+	@rm -rf build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis $(READY)
+	@rm -f chunker/_scan.*.so chunker/_scan.*.pyd
+	@find $(FOLDERS) strandline tests bench -name __pycache__ -type d -prune -exec rm -rf {} +

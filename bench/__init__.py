@@ -1,0 +1,1 @@
+"""Measurements, honest by construction: same data, interleaved runs, medians and spreads, restored bytes compared."""

@@ -13,7 +13,7 @@ if ! .venv/bin/python -c 'import pip' >/dev/null 2>&1; then
     "$python" -m venv .venv
 fi
 
-pip=(.venv/bin/python -m pip install --quiet --disable-pip-version-check --no-input)
+pip=(.venv/bin/python -m pip install -qq --disable-pip-version-check --no-input)
 # The build tools first, as pyproject.toml names them: then building needs no environment of its own.
 .venv/bin/python -c 'import tomllib
 print(*tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"], sep="\n")' | "${pip[@]}" -r /dev/stdin

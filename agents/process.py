@@ -2,7 +2,8 @@
 
 `running` owns a child process and its whole family: however its block is left, nothing of it stays behind.  Its output comes in
 large blocks, and ends only after the exit status said that the tool was done: the pipe of a tool that died ends just like
-that of one that finished.  Its standard error is read all the time (a tool never waits for us there) and the end of it goes into the error.
+that of one that finished.  Its standard error is read all the time (a tool never waits for us there) and the end of
+it goes into the error.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from pathlib import Path
 import anyio
 from anyio.abc import Process
 
-from .errors import AgentError, SourceRefused, ToolFailed, ToolMissing
+from .errors import SourceRefused, ToolFailed, ToolMissing
 
 BLOCK = 1 << 20
 TAIL = 4096
@@ -140,11 +141,7 @@ async def running(
             yield tool
             tasks.cancel_scope.cancel()
     except BaseExceptionGroup as group:
-        # One failure of ours is one failure to whoever runs the tool.
-        errors, rest = group.split(AgentError)
-        if errors is not None and rest is None and len(errors.exceptions) == 1:
-            raise errors.exceptions[0] from None
-        raise
+        raise _single(group) from None
     finally:
         with anyio.CancelScope(shield=True):
             await _end_family(process)
@@ -162,9 +159,11 @@ async def run(
     """The output of a short command; raise `ToolFailed` if it fails, prints more than *limit* bytes, or takes too long."""
     output = bytearray()
     with anyio.move_on_after(seconds) as scope:
-        async with running(command, stdin=bool(input), env=env) as tool, anyio.create_task_group() as tasks:
+        async with running(command, stdin=bool(input), env=env) as tool:
             if input:
-                tasks.start_soon(tool.write, input)
+                await tool.write(
+                    input
+                )  # short: it fits into the pipe, or the tool reads it before it prints much
             async for block in tool.blocks():
                 output += block
                 if len(output) > limit:
@@ -172,6 +171,14 @@ async def run(
     if scope.cancelled_caught:
         raise ToolFailed(f"{Path(command[0]).name} did not end within {seconds:.0f} s")
     return bytes(output)
+
+
+def _single(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """The one error in *group*, if there is only one: a failure is not a group to whoever runs a tool."""
+    only: BaseException = group
+    while isinstance(only, BaseExceptionGroup) and len(only.exceptions) == 1:
+        only = only.exceptions[0]
+    return group if isinstance(only, BaseExceptionGroup) else only
 
 
 async def _end_family(process: Process) -> None:

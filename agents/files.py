@@ -1,0 +1,292 @@
+"""Files: a staging directory, a glob, single files: dumps that other tools wrote, and the log extents beside them.
+
+A full takes every file, in natural name order.  Log mode takes the log files after the last one taken, in natural
+order, each as one extent; the newest is left for the next time while it is younger than `settle` seconds, since it may
+still be growing.
+A file that changes while it is read fails the backup: half of one version and half of another is not a dump.
+
+The position of a chain is the last log file taken: its natural key, and in its facts size and time.  If that file
+is there and was rewritten since, or a newer file sorts *before* it, that is a broken chain: somebody else took over the
+names.
+"""
+
+from __future__ import annotations
+
+import errno
+import glob
+import os
+import re
+import stat
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import anyio
+import msgspec
+from anyio import to_thread
+
+from .base import (
+    BLOCK,
+    Agent,
+    Capture,
+    CaptureEnd,
+    CaptureRequest,
+    LogExtent,
+    Mode,
+    Position,
+    RestoreEnd,
+    RestoreJob,
+    SourceIdentity,
+    SourceStream,
+    StreamKind,
+)
+from .errors import ChainBroken, SourceRefused, ToolFailed
+from .landing import land
+
+FIRST = "(none)"
+"""The text of a position before any log file."""
+
+
+class FilesSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """*paths* and *logs* are files, directories (taken whole) or globs; *kind* of the streams of a full;
+    *page_size* in bytes for "pages"; *settle* in seconds; *target* is where a restore writes."""
+
+    paths: tuple[str, ...] = ()
+    logs: tuple[str, ...] = ()
+    kind: Literal["dump", "pages", "log"] = "dump"
+    page_size: int = 0
+    settle: float = 5.0
+    target: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """A file to take: *name* in the snapshot, and what it looked like when it was found."""
+
+    path: Path
+    name: str
+    size: int
+    mtime_ns: int
+    inode: int
+    mode: int
+
+    def facts(self) -> dict[str, str]:
+        return {"mode": f"{stat.S_IMODE(self.mode):o}", "mtime_ns": str(self.mtime_ns)}
+
+
+class FilesAgent(Agent):
+    kind = "files"
+
+    def __init__(self, settings: FilesSettings, *, now: Callable[[], float] = time.time) -> None:
+        self._settings = settings
+        self._now = now
+        self.modes: frozenset[Mode] = frozenset(("full", "log") if settings.logs else ("full",))
+
+    @asynccontextmanager
+    async def capture(self, request: CaptureRequest) -> AsyncIterator[Capture]:
+        logs = await to_thread.run_sync(find_files, self._settings.logs)
+        if request.mode == "log":
+            yield _LogCapture(self._settings, request.since, logs, self._now)
+        else:
+            # The logs were listed before any file is read: whatever comes later belongs to the chain.
+            files = await to_thread.run_sync(find_files, self._settings.paths)
+            if not files:
+                raise SourceRefused(
+                    "no file matches",
+                    hint="Check `paths` of this source.",
+                    paths=", ".join(self._settings.paths),
+                )
+            yield _FullCapture(self._settings, files, logs, self._now)
+
+    async def restore(self, job: RestoreJob) -> RestoreEnd:
+        if not self._settings.target:
+            raise SourceRefused("this target names no directory", hint="Give it a `target`.")
+        root = Path(self._settings.target)
+        job.phase("write")
+        for stream in (*job.base, *job.logs):
+            if not job.force and await anyio.Path(root / stream.name).exists():
+                raise SourceRefused("a file of that name is already there", file=str(root / stream.name))
+            await land(root, stream.name, stream.read(), stream.facts)
+        return RestoreEnd(
+            position=job.logs[-1].extent.next if job.logs and job.logs[-1].extent else job.position
+        )
+
+
+class _FullCapture(Capture):
+    def __init__(
+        self,
+        settings: FilesSettings,
+        files: Sequence[_Found],
+        logs: Sequence[_Found],
+        now: Callable[[], float],
+    ) -> None:
+        self._settings = settings
+        self._files = files
+        self._logs = logs
+        self._time = int(now() * 1_000_000)
+        self.source = _identity(settings)
+
+    async def streams(self) -> AsyncIterator[SourceStream]:
+        for found in self._files:
+            yield _stream(found, self._settings.kind, self._settings.page_size)
+
+    async def finish(self) -> CaptureEnd:
+        if not self._settings.logs:
+            return CaptureEnd(time=self._time)
+        position = _position(self._settings, self._logs[-1] if self._logs else None)
+        return CaptureEnd(position=position, time=self._time)
+
+
+class _LogCapture(Capture):
+    def __init__(
+        self,
+        settings: FilesSettings,
+        since: Position | None,
+        logs: Sequence[_Found],
+        now: Callable[[], float],
+    ) -> None:
+        self._settings = settings
+        self._since = since or _position(settings, None)
+        self._time = int(now() * 1_000_000)
+        self._limit = now() - settings.settle
+        self._logs = logs
+        self._end = self._since
+        self.source = _identity(settings)
+
+    async def streams(self) -> AsyncIterator[SourceStream]:
+        self._check_since()
+        fresh = [found for found in self._logs if natural_key(found.name) > self._since.order]
+        if fresh and fresh[-1].mtime_ns / 1e9 > self._limit:
+            fresh.pop()  # perhaps still being written
+        for found in fresh:
+            stream = _stream(found, "log", 0)
+            following = _position(self._settings, found)
+            stream.extent = LogExtent(found.name, self._end, following)
+            yield stream
+            self._end = following
+
+    async def finish(self) -> CaptureEnd:
+        return CaptureEnd(position=self._end, time=self._time)
+
+    def _check_since(self) -> None:
+        for found in self._logs:
+            if found.name == self._since.text and str(found.size) != self._since.facts.get("size"):
+                raise ChainBroken("the last log file that was taken was rewritten since", file=found.name)
+            if natural_key(found.name) < self._since.order and found.mtime_ns > int(
+                self._since.facts.get("mtime_ns", 0)
+            ):
+                raise ChainBroken("a newer log file sorts before those already taken", file=found.name)
+
+
+def find_files(patterns: Sequence[str]) -> list[_Found]:
+    """Every regular file that *patterns* name, in natural order of its name in the snapshot.  Blocks.
+
+    Symbolic links are not followed.  With one root names are relative to it; with several the root's own name stands in front.
+    """
+    roots: list[Path] = []
+    for pattern in patterns:
+        path = Path(pattern).expanduser()
+        if path.exists():
+            roots.append(path)
+        else:
+            matches = glob.glob(str(path), include_hidden=True)  # noqa: PTH207  # a pattern may be absolute
+            roots += [Path(match) for match in sorted(matches)]
+    found: dict[str, _Found] = {}
+    for root in dict.fromkeys(roots):
+        for path, relative in _walk(root, prefix=len(roots) > 1 and root.is_dir()):
+            name = quote_name(relative)
+            if name in found and found[name].path != path:
+                raise SourceRefused("two files would have the same name in the snapshot", name=name)
+            try:
+                status = path.lstat()
+            except FileNotFoundError:
+                continue
+            if stat.S_ISREG(status.st_mode):
+                found[name] = _Found(
+                    path, name, status.st_size, status.st_mtime_ns, status.st_ino, status.st_mode
+                )
+    return sorted(found.values(), key=lambda one: natural_key(one.name))
+
+
+def natural_key(name: str) -> tuple[int | str, ...]:
+    """A key that sorts log.9 before log.10: texts and numbers in turn."""
+    parts = re.split(r"(\d+)", name)
+    return tuple(int(part) if number % 2 else part for number, part in enumerate(parts))
+
+
+def quote_name(relative: str) -> str:
+    """A file's name as text: bytes that are not UTF-8, control characters and `%` become `%` and two hex digits."""
+    raw = os.fsencode(relative)
+    try:
+        text = raw.decode()
+    except UnicodeDecodeError:
+        text = raw.decode("latin-1")
+        return "".join(c if " " <= c < "\x7f" and c != "%" else f"%{ord(c):02X}" for c in text)
+    return "".join(c if c >= " " and c not in "%\x7f" else f"%{ord(c):02X}" for c in text)
+
+
+def _walk(root: Path, *, prefix: bool) -> list[tuple[Path, str]]:
+    if not root.is_dir() or root.is_symlink():
+        return [(root, root.name)]
+
+    def fail(error: OSError) -> None:
+        raise SourceRefused(
+            f"cannot list a directory: {error.strerror}", place=str(error.filename)
+        ) from error
+
+    base = root.parent if prefix else root
+    return [
+        (Path(folder) / name, (Path(folder) / name).relative_to(base).as_posix())
+        for folder, _, names in os.walk(root, onerror=fail)
+        for name in names
+    ]
+
+
+def _stream(found: _Found, kind: StreamKind, page_size: int) -> SourceStream:
+    return SourceStream(
+        found.name, kind, lambda: read_file(found), size=found.size, page_size=page_size, facts=found.facts()
+    )
+
+
+async def read_file(found: _Found) -> AsyncIterator[bytes]:
+    """The file's bytes; raise unless it stays what it was when it was found."""
+    try:
+        async with await anyio.open_file(found.path, "rb", buffering=0) as file:
+            _expect(found, await to_thread.run_sync(os.fstat, file.wrapped.fileno()))
+            left = found.size
+            while left:
+                block = await file.read(min(BLOCK, left))
+                if not block:
+                    raise ToolFailed("a file became shorter while it was read", file=found.name)
+                left -= len(block)
+                yield block
+            _expect(found, await to_thread.run_sync(os.fstat, file.wrapped.fileno()))
+            _expect(found, await to_thread.run_sync(os.lstat, found.path))
+    except OSError as error:
+        if error.errno == errno.ENOENT:
+            raise ToolFailed("a file vanished while it was to be read", file=found.name) from error
+        raise SourceRefused(f"cannot read a file: {error.strerror}", file=found.name) from error
+
+
+def _expect(found: _Found, status: os.stat_result) -> None:
+    if (status.st_size, status.st_mtime_ns, status.st_ino) != (found.size, found.mtime_ns, found.inode):
+        raise ToolFailed(
+            "a file changed while it was read",
+            hint="Back up files that are complete: let the dump tool finish, or rename when it has.",
+            file=found.name,
+        )
+
+
+def _position(settings: FilesSettings, last: _Found | None) -> Position:
+    timeline = "files:" + "|".join(settings.logs)
+    if last is None:
+        return Position(timeline, ("",), FIRST)
+    facts = {"size": str(last.size), "mtime_ns": str(last.mtime_ns)}
+    return Position(timeline, natural_key(last.name), last.name, facts)
+
+
+def _identity(settings: FilesSettings) -> SourceIdentity:
+    return SourceIdentity("files", ", ".join((*settings.paths, *settings.logs)))

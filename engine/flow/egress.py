@@ -1,18 +1,17 @@
 """One stream out of the repository, in order.
 
-    rows -> extents (runs that lie close together in one pack) -> pieces of 4 MiB -> [GET]*
-         -> frames -> [open, decompress, name]* -> the runs' chunks, in order -> channel
+    rows -> windows -> extents -> pieces of 4 MiB -> [GET]*
+         -> frames -> [open, decompress, name]* -> the window's rows, in order -> channel
 
-`[GET]*` is a window of requests on their way, `[open ...]*` runs on worker threads.  An extent that begins near the
-start of its pack is read from byte 0, so that the pack's header comes along; for others the header is one small request,
-and remembered.
+`[GET]*` is a number of requests on their way, `[open ...]*` runs on worker threads.  Of each frame only the chunks that a row of
+the window wants are kept, so that a window holds its own plain bytes and little more.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import anyio
 from anyio import to_thread
@@ -24,20 +23,13 @@ from ..base.errors import Damaged
 from ..base.ids import CHUNK_ID, PackId
 from ..format.aead import Encryption, Reader
 from ..format.names import pack_name
-from ..format.pack import MAX_FRAME, Frame, PackKey, header_size
-from ..format.recipe import MAX_DEPTH, Hole, Recipe, Row, Run, decode_rows, hole_mark
+from ..format.pack import PackKey, header_size
+from ..format.recipe import MAX_DEPTH, Hole, Recipe, Row, decode_rows, hole_mark
 from .budget import Share
 from .channel import Channel
 from .closing import closing
 from .lane import Lane
-
-PIECE = 4 << 20
-"""Bytes of one ranged GET."""
-
-GAP = 256 << 10
-"""Unneeded bytes between two runs that are read rather than skipped: cheaper than another request."""
-
-NEAR_START = 128 << 10
+from .reads import PIECE, Extent, FrameSplitter, Need, extents, windows
 
 _KEYS = 4096
 _ZEROS = bytes(1 << 20)
@@ -82,43 +74,40 @@ class PackSource:
 
 
 @dataclass(frozen=True, slots=True)
-class _Extent:
-    """Runs of one pack whose frames are read together; *start* is where reading begins (0: with the header)."""
-
-    pack: PackId
-    start: int
-    end: int
-    runs: tuple[Run, ...]
-
-
-@dataclass(frozen=True, slots=True)
 class _Piece:
-    """A range to fetch.  *extent* is set on the first piece of each extent; *hole* on what needs no fetching."""
+    """A range to fetch, or (*window*) the word that what follows belongs to that window."""
 
-    pack: PackId
-    start: int
-    size: int
-    extent: _Extent | None = None
-    hole: int = 0
+    pack: PackId = b""
+    start: int = 0
+    size: int = 0
+    extent: Extent | None = None
+    window: list[Row] | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class _Sealed:
     key: PackKey
     ordinal: int
-    offset: int
     data: memoryview
+    needs: list[Need]
+
+
+@dataclass(slots=True)
+class _Part:
+    """Chunks for one row, side by side: their bytes, ids, and where each ends."""
+
+    row: int
+    data: memoryview
+    ids: bytes
+    ends: Sequence[int]
 
 
 @dataclass(frozen=True, slots=True)
 class _Opened:
-    """A frame in the clear with its chunks' ids; or a hole; *runs* on the first frame of an extent."""
+    """What a frame had for the window's rows; or the word that a new window begins."""
 
-    frame: Frame | None = None
-    ids: bytes = b""
-    ordinal: int = 0
-    runs: tuple[Run, ...] = ()
-    hole: int = 0
+    parts: list[_Part] = field(default_factory=list)
+    window: list[Row] | None = None
 
 
 async def egress(
@@ -191,10 +180,12 @@ async def _deliver(
     share: Share,
     cpu: anyio.CapacityLimiter,
 ) -> None:
+    window_size = min(32 << 20, share.memory // 5)
+    requests = max(2, min(16, share.memory // 5 // PIECE))
     async with anyio.create_task_group() as tasks:
 
         async def fetch(piece: _Piece) -> tuple[_Piece, bytes]:
-            if piece.hole:
+            if piece.window is not None:
                 return piece, b""
             return piece, await source.read(piece.pack, piece.start, piece.size)
 
@@ -203,198 +194,128 @@ async def _deliver(
                 return item
             return await to_thread.run_sync(_open, item, id_key, limiter=cpu)
 
-        window = max(2, min(16, share.memory // 4 // PIECE))
-        fetched: Lane[_Piece, tuple[_Piece, bytes]] = Lane(tasks, fetch, window)
+        fetched: Lane[_Piece, tuple[_Piece, bytes]] = Lane(tasks, fetch, requests)
         opened: Lane[_Sealed | _Opened, _Opened] = Lane(tasks, open_frame, 2 * share.width)
-        tasks.start_soon(_plan_reads, rows, fetched)
+        tasks.start_soon(_plan_reads, rows, fetched, window_size)
         tasks.start_soon(_split_frames, fetched, source, opened)
+        delivery = _Delivery(out, digest)
         async with closing(opened.results()) as results:
-            await _take_chunks(results, out, digest)
+            async for item in results:
+                await delivery.take(item)
+        await delivery.finish()
 
 
-async def _plan_reads(rows: AsyncIterator[Row], fetched: Lane[_Piece, tuple[_Piece, bytes]]) -> None:
-    async for item in _extents(rows):
-        if isinstance(item, Hole):
-            await fetched.submit(_Piece(b"", 0, 0, hole=item.plain))
-            continue
-        extent: _Extent | None = item
-        for start in range(item.start, item.end, PIECE):
-            await fetched.submit(_Piece(item.pack, start, min(PIECE, item.end - start), extent))
-            extent = None
+async def _plan_reads(
+    rows: AsyncIterator[Row], fetched: Lane[_Piece, tuple[_Piece, bytes]], window_size: int
+) -> None:
+    async for window in windows(rows, window_size):
+        await fetched.submit(_Piece(window=window))
+        for extent in extents(window):
+            for number, (start, size) in enumerate(extent.pieces()):
+                await fetched.submit(_Piece(extent.pack, start, size, None if number else extent))
     fetched.end()
-
-
-async def _extents(rows: AsyncIterator[Row]) -> AsyncIterator[_Extent | Hole]:
-    """Put runs together that go on, with small gaps, in one pack."""
-    runs: list[Run] = []
-    end = 0
-    async for row in rows:
-        if runs and not (
-            isinstance(row, Run)
-            and row.pack == runs[0].pack
-            and row.offset >= runs[-1].offset
-            and row.frame >= runs[-1].frame
-            and row.offset <= end + GAP
-            and len(runs) < 4096
-        ):
-            yield _extent(runs, end)
-            runs, end = [], 0
-        if isinstance(row, Hole):
-            yield row
-        else:
-            runs.append(row)
-            end = max(end, row.offset + row.length)
-    if runs:
-        yield _extent(runs, end)
-
-
-def _extent(runs: list[Run], end: int) -> _Extent:
-    start = runs[0].offset
-    return _Extent(runs[0].pack, 0 if start <= NEAR_START else start, end, tuple(runs))
 
 
 async def _split_frames(
     fetched: Lane[_Piece, tuple[_Piece, bytes]], source: PackSource, opened: Lane[_Sealed | _Opened, _Opened]
 ) -> None:
-    """Find the frames in the pieces of each extent and pass on those that a run needs."""
-    splitter: _Splitter | None = None
+    """Find the frames in the pieces of each extent and pass on those that a row needs."""
+    splitter: FrameSplitter | None = None
+    key: PackKey | None = None
     async with closing(fetched.results()) as results:
         async for piece, data in results:
-            if piece.hole:
-                await opened.submit(_Opened(hole=piece.hole))
+            if piece.window is not None:
+                await opened.submit(_Opened(window=piece.window))
                 continue
             if piece.extent is not None:
                 key = await source.key(piece.pack, data if piece.start == 0 else None)
-                splitter = _Splitter(key, piece.extent)
-                await opened.submit(_Opened(runs=piece.extent.runs))
+                splitter = FrameSplitter(key, piece.extent)
             assert splitter is not None
-            for sealed in splitter.feed(data):
-                await opened.submit(sealed)
-            if piece.start + piece.size >= splitter.extent.end and not splitter.done:
+            assert key is not None
+            for ordinal, sealed, needs in splitter.feed(data):
+                await opened.submit(_Sealed(key, ordinal, sealed, needs))
+            if piece.start + piece.size == splitter.extent.end and not splitter.done:
                 raise Damaged("a recipe's run does not end with a frame", pack=piece.pack.hex())
     opened.end()
 
 
-class _Splitter:
-    """Frames of one extent, as its bytes arrive."""
-
-    def __init__(self, key: PackKey, extent: _Extent) -> None:
-        first = extent.runs[0]
-        self.extent = extent
-        self._key = key
-        self._at = extent.start
-        self._skip = first.offset - extent.start
-        self._ordinal = first.frame
-        self._buffer = b""
-        self._masks = key.masks(first.frame, 64)
-        self._masks_from = first.frame
-        self._run = 0
-
-    @property
-    def done(self) -> bool:
-        return self._at == self.extent.end and not self._buffer
-
-    def feed(self, data: bytes) -> list[_Sealed]:
-        if self._skip:
-            skipped = min(self._skip, len(data))
-            self._skip -= skipped
-            self._at += skipped
-            data = data[skipped:]
-        data = self._buffer + data if self._buffer else data
-        view, at, found = memoryview(data), 0, []
-        while len(data) - at >= 4:
-            size = int.from_bytes(view[at : at + 4], "little") ^ self._mask()
-            if size > MAX_FRAME + 4096:
-                raise Damaged(
-                    "a frame has an impossible size", pack=self.extent.pack.hex(), frame=self._ordinal
-                )
-            if len(data) - at < 4 + size:
-                break
-            if self._needed():
-                found.append(_Sealed(self._key, self._ordinal, self._at, view[at + 4 : at + 4 + size]))
-            at += 4 + size
-            self._at += 4 + size
-            self._ordinal += 1
-        self._buffer = data[at:]
-        return found
-
-    def _mask(self) -> int:
-        number = self._ordinal - self._masks_from
-        if number >= len(self._masks):
-            self._masks_from = self._ordinal
-            self._masks = self._key.masks(self._ordinal, 256)
-            number = 0
-        return self._masks[number]
-
-    def _needed(self) -> bool:
-        """Whether a run covers the frame at hand; runs are sorted by offset and may share a frame."""
-        runs = self.extent.runs
-        while self._run < len(runs) and runs[self._run].offset + runs[self._run].length <= self._at:
-            self._run += 1
-        return self._run < len(runs) and runs[self._run].offset <= self._at
-
-
 def _open(sealed: _Sealed, id_key: bytes) -> _Opened:
+    """Open a frame and take out what is needed, each chunk named anew from its bytes."""
     frame = sealed.key.open_frame(sealed.ordinal, sealed.data)
-    view, at, ids = memoryview(frame.data), 0, []
-    for end in frame.ends:
-        ids.append(blake3(view[at:end], key=id_key).digest(length=CHUNK_ID))
-        at = end
-    return _Opened(frame, b"".join(ids), sealed.ordinal)
+    parts = []
+    for need in sealed.needs:
+        count = len(frame.ends) - need.skip if need.count is None else need.count
+        data = frame.chunks(need.skip, count)
+        if len(data) < len(frame.data) // 2:
+            data = memoryview(bytes(data))  # so that the rest of the frame can go
+        start = frame.ends[need.skip - 1] if need.skip else 0
+        ends = [end - start for end in frame.ends[need.skip : need.skip + count]]
+        at, ids = 0, []
+        for end in ends:
+            ids.append(blake3(data[at:end], key=id_key).digest(length=CHUNK_ID))
+            at = end
+        parts.append(_Part(need.row, data, b"".join(ids), ends))
+    return _Opened(parts)
 
 
-async def _take_chunks(
-    opened: AsyncIterator[_Opened], out: Channel[bytes | memoryview], digest: blake3
-) -> None:
-    """Take each run's chunks out of the frames that come, in order."""
-    holes = 0
-    pending: list[Run] = []
-    left = skip = plain = 0
+class _Delivery:
+    """Puts the parts that come, frame by frame, into the order of the rows, and sends them on."""
 
-    def begin() -> None:
-        nonlocal left, skip, plain
-        if pending:
-            left, skip, plain = pending[0].count, pending[0].skip, pending[0].plain
+    def __init__(self, out: Channel[bytes | memoryview], digest: blake3) -> None:
+        self._out = out
+        self._digest = digest
+        self._window: list[Row] = []
+        self._parts: dict[int, list[_Part]] = {}
+        self._row = 0
+        self._chunks = 0
+        self._plain = 0
+        self._hole = 0
 
-    async for item in opened:
-        if item.hole or item.runs:
-            if pending:
-                raise Damaged(
-                    "a recipe's run names more chunks than its frames hold", pack=pending[0].pack.hex()
-                )
-            if item.runs:
-                pending = list(item.runs)
-                begin()
+    async def take(self, item: _Opened) -> None:
+        if item.window is not None:
+            self._check_end()
+            self._window, self._row, self._chunks, self._plain = item.window, 0, 0, 0
+        for part in item.parts:
+            self._parts.setdefault(part.row, []).append(part)
+        await self._send()
+
+    async def finish(self) -> None:
+        self._check_end()
+        if self._hole:
+            self._digest.update(hole_mark(self._hole))
+
+    async def _send(self) -> None:
+        """Send all that is complete from the front."""
+        while self._row < len(self._window):
+            row = self._window[self._row]
+            if isinstance(row, Hole):
+                self._hole += row.plain
+                for start in range(0, row.plain, len(_ZEROS)):
+                    zeros = memoryview(_ZEROS)[: row.plain - start]
+                    await self._out.send(zeros, len(zeros))
+                self._row += 1
                 continue
-            holes += item.hole
-            for start in range(0, item.hole, len(_ZEROS)):
-                zeros = memoryview(_ZEROS)[: item.hole - start]
-                await out.send(zeros, len(zeros))
-            continue
-        frame = item.frame
-        assert frame is not None
-        while pending and pending[0].frame <= item.ordinal:
-            run = pending[0]
-            count = min(left, len(frame.ends) - skip)
-            if count > 0:
-                if holes:
-                    digest.update(hole_mark(holes))
-                    holes = 0
-                chunks = frame.chunks(skip, count)
-                digest.update(item.ids[CHUNK_ID * skip : CHUNK_ID * (skip + count)])
-                plain -= len(chunks)
-                left -= count
-                await out.send(chunks, len(chunks))
-            skip = 0
-            if left:
-                break  # the run goes on in the next frame
-            if plain:
-                raise Damaged(
-                    "a recipe's run holds another number of bytes than it says", pack=run.pack.hex()
-                )
-            pending.pop(0)
-            begin()
-    if pending:
-        raise Damaged("a recipe's run names more chunks than its frames hold", pack=pending[0].pack.hex())
-    if holes:
-        digest.update(hole_mark(holes))
+            parts = self._parts.get(self._row)
+            if not parts:
+                return
+            part = parts.pop(0)
+            count = min(row.count - self._chunks, len(part.ends))
+            data = part.data[: part.ends[count - 1]]
+            if self._hole:
+                self._digest.update(hole_mark(self._hole))
+                self._hole = 0
+            self._digest.update(part.ids[: CHUNK_ID * count])
+            self._chunks += count
+            self._plain += len(data)
+            await self._out.send(data, len(data))
+            if self._chunks == row.count:
+                if self._plain != row.plain:
+                    raise Damaged(
+                        "a recipe's run holds another number of bytes than it says", pack=row.pack.hex()
+                    )
+                self._parts.pop(self._row)
+                self._row, self._chunks, self._plain = self._row + 1, 0, 0
+
+    def _check_end(self) -> None:
+        if self._row < len(self._window) or any(self._parts.values()):
+            raise Damaged("a recipe's run names another number of chunks than its frames hold")

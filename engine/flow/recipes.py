@@ -58,8 +58,9 @@ class RecipeBuilder:
 
     def digest(self, ids: bytes | memoryview) -> None:
         """Enter the ids of chunks (16 bytes each) into the stream's digest."""
-        self._close_hole()
-        self._digest.update(ids)
+        if ids:
+            self._close_hole()
+            self._digest.update(ids)
 
     def hole(self, length: int) -> None:
         self._hole += length

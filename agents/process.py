@@ -80,11 +80,16 @@ class Running:
             await self.finish()
             raise ToolFailed(f"{self.name} stopped reading before it had everything") from None
 
+    async def close_input(self) -> None:
+        """Tell the tool that this was all."""
+        assert self._process.stdin is not None
+        with suppress(anyio.BrokenResourceError, anyio.ClosedResourceError, ConnectionError):
+            await self._process.stdin.aclose()
+
     async def finish(self) -> None:
         """Close the tool's input, wait for its end, and raise `ToolFailed` unless its exit status is zero."""
         if self._process.stdin is not None:
-            with suppress(anyio.BrokenResourceError, anyio.ClosedResourceError, ConnectionError):
-                await self._process.stdin.aclose()
+            await self.close_input()
         status = await self._process.wait()
         if status:
             with anyio.move_on_after(1):  # a grandchild may hold the pipe open

@@ -1,0 +1,131 @@
+"""A replication client: asks the server for one binary-log file, event by event.
+
+The protocol (MySQL internals manual, "Replication Protocol"; MariaDB Knowledge Base, "Replication Protocol"): after a few session
+variables COM_BINLOG_DUMP names a file and a position; then the server sends packets, each a byte 0x00 and one event.  Events of
+16 MiB - 1 and more are continued in further packets.  First come an artificial ROTATE and the file's FORMAT_DESCRIPTION; heartbeats
+come when there is nothing else.  With the flag NON_BLOCK the server ends with an EOF packet where its log ends.
+
+The connection is aiomysql's; once the dump has begun the packets are read here in large pieces, since a library call per event
+would be most of the work.  An event is held whole: at most the server's `max_allowed_packet`.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import AsyncGenerator, AsyncIterator
+from typing import Any
+
+import anyio
+
+from .binlog import (
+    FORMAT_DESCRIPTION,
+    HEARTBEAT,
+    HEARTBEAT_V2,
+    ROTATE,
+    Event,
+)
+from .errors import AccessDenied, ChainBroken, LogDamaged, SourceUnreachable
+from .mysql_connect import MySQLConnection
+
+_COM_BINLOG_DUMP = 0x12
+_NON_BLOCK = 1
+_WHOLE = 0xFFFFFF
+_READ = 1 << 20
+HEARTBEAT_SECONDS = 5
+SILENCE = 60.0
+"""Seconds without a byte, heartbeats included, after which the server counts as gone."""
+
+_NO_SUCH_LOG, _DENIED = 1236, 1227
+
+
+async def prepare_dump(connection: MySQLConnection) -> None:
+    """Tell the server how we want its events: as they stand in the file, checksums included."""
+    await connection.execute("SET @master_binlog_checksum = @@global.binlog_checksum")
+    await connection.execute("SET @source_binlog_checksum = @@global.binlog_checksum")
+    period = HEARTBEAT_SECONDS * 1_000_000_000
+    await connection.execute(f"SET @master_heartbeat_period = {period}, @source_heartbeat_period = {period}")
+    if connection.is_mariadb:
+        await connection.execute("SET @mariadb_slave_capability = 4")
+
+
+async def dump_events(
+    connection: MySQLConnection, file: str, start: int, *, server_id: int
+) -> AsyncGenerator[Event, None]:
+    """The events of *file* from offset *start*, the FORMAT_DESCRIPTION first; ends before another file begins.
+
+    Afterwards the connection is of no more use; close it.
+    """
+    await prepare_dump(connection)
+    raw: Any = connection.raw
+    payload = struct.pack("<IHI", start, _NON_BLOCK, server_id) + file.encode()
+    await raw._execute_command(_COM_BINLOG_DUMP, payload)
+    described = False
+    async for packet in _packets(raw._reader):
+        if packet[0] == 0xFF:
+            raise _server_error(packet, file)
+        if packet[0] == 0xFE and len(packet) < 9:
+            return
+        if packet[0] != 0:
+            raise LogDamaged("the server sent something that is not an event", byte=packet[0])
+        event = Event.parse(bytes(packet[1:]))
+        if event.type in (HEARTBEAT, HEARTBEAT_V2):
+            continue
+        if event.type == ROTATE and event.artificial:
+            if described:
+                return  # the server goes on with the next file
+            continue
+        if event.type == FORMAT_DESCRIPTION:
+            if described:
+                return
+            described = True
+        elif event.artificial:  # a GTID list, for those who begin in the middle
+            continue
+        yield event
+
+
+async def _packets(reader: Any) -> AsyncIterator[memoryview]:
+    """Payloads of packets, continued ones joined."""
+    buffer = bytearray()
+    joined = bytearray()
+    while True:
+        piece = b""
+        with anyio.move_on_after(SILENCE) as patience:
+            try:
+                piece = await reader.read(_READ)
+            except OSError as error:
+                raise SourceUnreachable(f"the server went away while its log was read: {error}") from error
+        if patience.cancelled_caught:
+            raise SourceUnreachable(f"the server has been silent for {SILENCE:.0f} s while its log was read")
+        if not piece:
+            raise SourceUnreachable("the server closed the connection while its log was read")
+        buffer += piece
+        at = 0
+        while len(buffer) - at >= 4:
+            length = int.from_bytes(buffer[at : at + 3], "little")
+            if len(buffer) - at < 4 + length:
+                break
+            body = bytes(memoryview(buffer)[at + 4 : at + 4 + length])
+            at += 4 + length
+            if length == _WHOLE:
+                joined += body
+            elif joined:
+                joined += body
+                yield memoryview(bytes(joined))
+                joined = bytearray()
+            else:
+                yield memoryview(body)
+        del buffer[:at]
+
+
+def _server_error(packet: memoryview, file: str) -> Exception:
+    code = int.from_bytes(packet[1:3], "little")
+    words = bytes(packet[3:]).decode("utf-8", "replace")
+    words = words[6:] if words.startswith("#") else words
+    if code == _NO_SUCH_LOG and ("could not find" in words.lower() or "purged" in words.lower()):
+        return ChainBroken(f"the server no longer has {file}: {words}")
+    if code in (_DENIED, 1045):
+        return AccessDenied(
+            f"the server does not let this user read its binary log: {words}",
+            hint="GRANT REPLICATION SLAVE ON *.* to the backup user (MariaDB also: BINLOG MONITOR).",
+        )
+    return LogDamaged(f"the server cannot read {file}: {words}", code=code)

@@ -1,0 +1,151 @@
+"""A control connection to MySQL or MariaDB, on aiomysql: a few statements, errors in our words, never a hang."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+import warnings
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+import aiomysql
+import anyio
+import anyio.lowlevel
+import msgspec
+import pymysql
+
+from .errors import AccessDenied, AgentError, SourceRefused, SourceUnreachable
+
+
+class MySQLSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How to reach a server, and with which tools.
+
+    *socket* is used instead of host and port where it is given.  *tls* "off", "on" (encrypted, certificate not checked) or "verify"
+    (checked against *tls_ca*, or the system's).  *dump*, *client*, *binlog* name the vendor's tools; empty: found by the server's
+    flavour.  *server_id* is what we call ourselves as a replication client, 0: chosen.  *flush_logs* closes the server's
+    current log file before a log backup, so that everything up to now is taken.  Times in seconds.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = 3306
+    socket: str = ""
+    user: str = ""
+    password: str = ""
+    tls: str = "off"
+    tls_ca: str = ""
+    dump: str = ""
+    client: str = ""
+    binlog: str = ""
+    server_id: int = 0
+    flush_logs: bool = True
+    connect_timeout: float = 10.0
+    statement_timeout: float = 60.0
+    net_buffer_length: int = 1 << 20
+
+    def __repr__(self) -> str:
+        return f"MySQLSettings({self.user}@{self.place})"
+
+    @property
+    def place(self) -> str:
+        return self.socket or f"{self.host}:{self.port}"
+
+
+class MySQLConnection:
+    """*raw* is aiomysql's connection; *version* as the server says it."""
+
+    def __init__(self, raw: Any, settings: MySQLSettings, version: str, comment: str) -> None:
+        self.raw = raw
+        self.settings = settings
+        self.version = version.removeprefix("5.5.5-")
+        self.is_mariadb = "mariadb" in f"{version} {comment}".lower()
+
+    async def execute(self, statement: str, values: Sequence[object] = ()) -> list[dict[str, Any]]:
+        """Rows of one statement, by column name."""
+        words = ""
+        try:
+            with anyio.fail_after(self.settings.statement_timeout):
+                async with self.raw.cursor(aiomysql.DictCursor) as cursor:
+                    with warnings.catch_warnings():
+                        warnings.simplefilter("ignore")  # the server's notes arrive as Python warnings
+                        await cursor.execute(statement, values or None)
+                    return list(await cursor.fetchall())
+        except TimeoutError:
+            words = f"{statement.split()[0]} took more than {self.settings.statement_timeout:.0f} s"
+        except (pymysql.err.MySQLError, OSError, asyncio.IncompleteReadError) as error:
+            raise translate(error, self.settings) from error
+        raise SourceUnreachable(f"the server does not answer: {words}", server=self.settings.place)
+
+    async def one(self, statement: str, values: Sequence[object] = ()) -> dict[str, Any]:
+        """The first row; empty if there is none."""
+        rows = await self.execute(statement, values)
+        return rows[0] if rows else {}
+
+    async def variables(self, *names: str) -> dict[str, str]:
+        """Global variables, as text; names that the server does not know are left out."""
+        wanted = ", ".join(f"'{name}'" for name in names)
+        rows = await self.execute(f"SHOW GLOBAL VARIABLES WHERE Variable_name IN ({wanted})")
+        return {str(row["Variable_name"]).lower(): str(row["Value"]) for row in rows}
+
+
+@asynccontextmanager
+async def connected(settings: MySQLSettings) -> AsyncIterator[MySQLConnection]:
+    """A connection for as long as the block runs."""
+    raw = None
+    try:
+        with anyio.fail_after(settings.connect_timeout):
+            raw = await aiomysql.connect(
+                host=settings.host,
+                port=settings.port,
+                unix_socket=settings.socket or None,
+                user=settings.user or None,
+                password=settings.password,
+                charset="utf8mb4",
+                autocommit=True,
+                ssl=_tls(settings),
+                program_name="strandline",
+            )
+    except TimeoutError:
+        raise SourceUnreachable("the server does not answer", server=settings.place) from None
+    except (pymysql.err.MySQLError, OSError, asyncio.IncompleteReadError) as error:
+        raise translate(error, settings) from error
+    try:
+        row = {}
+        async with raw.cursor(aiomysql.DictCursor) as cursor:
+            await cursor.execute("SELECT @@version AS version, @@version_comment AS comment")
+            row = await cursor.fetchone()
+        yield MySQLConnection(raw, settings, row["version"], row["comment"])
+    finally:
+        # No goodbye: a server that is gone would not hear it.
+        raw.close()
+        with anyio.CancelScope(shield=True):
+            await anyio.lowlevel.checkpoint()
+
+
+def _tls(settings: MySQLSettings) -> ssl.SSLContext | None:
+    if settings.tls == "off":
+        return None
+    context = ssl.create_default_context(cafile=settings.tls_ca or None)
+    if settings.tls == "on":
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    elif settings.tls != "verify":
+        raise SourceRefused('`tls` is "off", "on" or "verify"', tls=settings.tls)
+    return context
+
+
+def translate(error: Exception, settings: MySQLSettings) -> AgentError:
+    """A driver's error in our words."""
+    cause = error.__cause__ or error
+    arguments: tuple[object, ...] = tuple(error.args)
+    code = arguments[0] if arguments and isinstance(arguments[0], int) else 0
+    words = str(arguments[1]) if len(arguments) > 1 else str(error)
+    if code in (1044, 1045, 1698):
+        return AccessDenied(f"the server refuses user {settings.user!r}: {words}", server=settings.place)
+    if code in (1142, 1227, 1370, 1143):
+        return AccessDenied(f"user {settings.user!r} lacks a right: {words}", server=settings.place)
+    if code in (2002, 2003, 2006, 2013, 2055, 1053, 1927) or isinstance(
+        cause, OSError | asyncio.IncompleteReadError
+    ):
+        return SourceUnreachable(f"the server cannot be reached: {words}", server=settings.place)
+    return SourceRefused(f"the server refuses: {words}", code=code, server=settings.place)

@@ -29,6 +29,7 @@ from .mysql_connect import MySQLConnection
 
 _COM_BINLOG_DUMP = 0x12
 _NON_BLOCK = 1
+_ANNOTATE_ROWS = 2  # MariaDB leaves these events out unless asked for them
 _WHOLE = 0xFFFFFF
 _READ = 1 << 20
 HEARTBEAT_SECONDS = 5
@@ -57,7 +58,8 @@ async def dump_events(
     """
     await prepare_dump(connection)
     raw: Any = connection.raw
-    payload = struct.pack("<IHI", start, _NON_BLOCK, server_id) + file.encode()
+    flags = _NON_BLOCK | (_ANNOTATE_ROWS if connection.is_mariadb else 0)
+    payload = struct.pack("<IHI", start, flags, server_id) + file.encode()
     await raw._execute_command(_COM_BINLOG_DUMP, payload)
     described = False
     async for packet in _packets(raw._reader):

@@ -78,7 +78,7 @@ async def _restore(settings: MySQLSettings, connection: MySQLConnection, job: Re
             if job.logs:
                 await _reset_history(session, connection, gtid, mariadb=mariadb)
                 job.phase("replay")
-                await _send_logs(binlog, session, job, replay)
+                await _send_logs(binlog, session, job, replay, mariadb=mariadb)
             await session.finish()
     job.phase("verify")
     if job.logs and mariadb:
@@ -148,9 +148,14 @@ async def _reset_history(session: Running, connection: MySQLConnection, gtid: st
     await session.write(words + f"SET GLOBAL gtid_slave_pos='{gtid}';\n".encode())
 
 
-async def _send_logs(binlog: list[str], session: Running, job: RestoreJob, replay: _Replay) -> None:
+async def _send_logs(
+    binlog: list[str], session: Running, job: RestoreJob, replay: _Replay, *, mariadb: bool
+) -> None:
     """Events -> the binlog tool -> statements -> the session."""
     command = [*binlog, "--no-defaults", "-"]
+    if mariadb:
+        # It would miss the GTIDs before the first extent; continuity was proven when the extents were taken.
+        command.insert(2, "--skip-gtid-strict-mode")
     async with running(command, stdin=True, env=tool_environment()) as tool:
         async with anyio.create_task_group() as tasks:
 

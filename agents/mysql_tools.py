@@ -85,6 +85,6 @@ def _options(settings: MySQLSettings) -> str:
 
 def _quoted(value: str) -> str:
     """A value of an option file: quoted, with its escapes (MariaDB Knowledge Base, "Option file syntax")."""
-    for char, escape in (("\\", "\\\\"), ("\n", "\\n"), ("\r", "\\r"), ("\t", "\\t")):
+    for char, escape in (("\\", "\\\\"), ('"', '\\"'), ("\n", "\\n"), ("\r", "\\r"), ("\t", "\\t")):
         value = value.replace(char, escape)
     return f'"{value}"'

@@ -1,0 +1,161 @@
+"""A private MariaDB server for tests: its own directory, a free port of 127.0.0.1, stopped by process id.
+
+    async with running_server(tmp_path) as server:
+        await server.execute("CREATE DATABASE shop")
+
+It never touches a server that it did not start, nor port 3306.  Fixtures: `mariadb_server` in the tests that need it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import aiomysql
+import pytest
+
+USER, PASSWORD = "backup", 'p"a\\ss #1'
+
+
+def need_mariadb() -> None:
+    """Fail where CI should have installed the server, skip elsewhere."""
+    if shutil.which("mariadbd") is None or shutil.which("mariadb-install-db") is None:
+        message = "mariadb-server is not installed; `make test` installs it"
+        if os.environ.get("CI"):
+            pytest.fail(message)
+        pytest.skip(message)
+
+
+def free_port() -> int:
+    while True:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = int(probe.getsockname()[1])
+        if port != 3306:
+            return port
+
+
+class Server:
+    """One server.  *root* is short, since a socket's path must be."""
+
+    def __init__(self, root: Path, options: Sequence[str] = ()) -> None:
+        self.root = root
+        self.port = free_port()
+        self.socket = root / "s.sock"
+        self.options = list(options)
+        self.server_id = 1 + self.port % 60000
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def install(self) -> None:
+        for name in ("binlog", "tmp"):
+            (self.root / name).mkdir(parents=True, exist_ok=True)
+        user = ["--user=root"] if os.geteuid() == 0 else []
+        command = ["mariadb-install-db", "--no-defaults", *user, f"--datadir={self.root / 'data'}"]
+        command += ["--auth-root-authentication-method=socket", "--skip-test-db"]
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+    async def start(self) -> None:
+        command = [
+            "mariadbd",
+            "--no-defaults",
+            f"--datadir={self.root / 'data'}",
+            f"--socket={self.socket}",
+            f"--log-error={self.root / 'error.log'}",
+            f"--tmpdir={self.root / 'tmp'}",
+            f"--pid-file={self.root / 'pid'}",
+            "--bind-address=127.0.0.1",
+            f"--port={self.port}",
+            f"--server-id={self.server_id}",
+            f"--log-bin={self.root / 'binlog' / 'b'}",
+            "--binlog-format=ROW",
+            "--binlog-checksum=CRC32",
+            "--gtid-strict-mode=1",
+            "--innodb-buffer-pool-size=64M",
+            "--innodb-log-file-size=64M",
+            "--innodb-flush-log-at-trx-commit=2",
+            "--character-set-server=utf8mb4",
+            "--max-allowed-packet=256M",
+            *(["--user=root"] if os.geteuid() == 0 else []),
+            *self.options,
+        ]
+        self._process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        deadline = time.monotonic() + 60
+        while True:
+            try:
+                async with self.root_connection():
+                    return
+            except Exception:
+                if self._process.poll() is not None or time.monotonic() > deadline:
+                    log = (self.root / "error.log").read_text(errors="replace")[-2000:]
+                    raise RuntimeError(f"the test's server did not start:\n{log}") from None
+                await asyncio.sleep(0.05)
+
+    async def make_user(self, user: str = USER, password: str = PASSWORD) -> None:
+        await self.execute(
+            "SET sql_log_bin=0",
+            f"CREATE OR REPLACE USER '{user}'@'127.0.0.1' IDENTIFIED BY {quoted(password)}",
+            f"GRANT ALL ON *.* TO '{user}'@'127.0.0.1' WITH GRANT OPTION",
+        )
+
+    async def stop(self, number: int = signal.SIGTERM) -> None:
+        process, self._process = self._process, None
+        if process is None:
+            return
+        process.send_signal(number)
+        try:
+            await asyncio.to_thread(process.wait, 30)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            await asyncio.to_thread(process.wait)
+
+    async def kill(self) -> None:
+        await self.stop(signal.SIGKILL)
+
+    @asynccontextmanager
+    async def root_connection(self, **options: Any) -> AsyncIterator[Any]:
+        connection = await aiomysql.connect(
+            unix_socket=str(self.socket), user="root", autocommit=True, charset="utf8mb4", **options
+        )
+        try:
+            yield connection
+        finally:
+            await connection.ensure_closed()
+
+    async def execute(self, *statements: str) -> list[tuple[Any, ...]]:
+        """Run statements in one session as root over the socket; return the last one's rows."""
+        async with self.root_connection() as connection, connection.cursor() as cursor:
+            for statement in statements:
+                await cursor.execute(statement)
+            return list(await cursor.fetchall())
+
+
+def quoted(text: str) -> str:
+    return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
+
+
+@asynccontextmanager
+async def running_server(options: Sequence[str] = ()) -> AsyncIterator[Server]:
+    """A fresh server, started, with the user `USER`; stopped and removed at the end."""
+    need_mariadb()
+    root = Path(tempfile.mkdtemp(prefix="slm-", dir="/tmp"))
+    server = Server(root, options)
+    try:
+        await asyncio.to_thread(server.install)
+        await server.start()
+        await server.make_user()
+        yield server
+    finally:
+        await server.kill()
+        shutil.rmtree(root, ignore_errors=True)

@@ -37,7 +37,7 @@ async def open_repository(
     Raise `NoRepository`, `WrongKey`.
     """
     async with (
-        _store(place) as store,
+        opened_store(place) as store,
         opened_repository(store, key=key, cache=cache or default_cache()) as repo,
     ):
         yield repo
@@ -47,12 +47,12 @@ async def init_repository(
     place: str | Store, *, key: Key, encryption: Encryption = "aes-256-gcm", label: str = ""
 ) -> None:
     """Make a new repository at *place*, which *key* opens; refuse if there is one already."""
-    async with _store(place) as store:
+    async with opened_store(place) as store:
         await create_repository(store, key=key, encryption=encryption, label=label)
 
 
 @asynccontextmanager
-async def _store(place: str | Store) -> AsyncIterator[Store]:
+async def opened_store(place: str | Store) -> AsyncIterator[Store]:
     if not isinstance(place, str):
         yield place
         return

@@ -43,7 +43,7 @@ class Key:
     def file(cls, path: str | os.PathLike[str]) -> Key:
         """A key file: 64 hex digits, as `write_key_file` makes it."""
         try:
-            material = bytes.fromhex(Path(path).read_text().strip())
+            material = bytes.fromhex(Path(path).expanduser().read_text().strip())
         except OSError as error:
             raise Refused(f"cannot read the key file: {error.strerror}", file=str(path)) from error
         except ValueError as error:

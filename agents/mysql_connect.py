@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-import warnings
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
@@ -51,6 +50,13 @@ class MySQLSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
         return self.socket or f"{self.host}:{self.port}"
 
 
+class _QuietCursor(aiomysql.DictCursor):  # type: ignore[misc]  # aiomysql has no types
+    """The server's notes would become Python warnings, which are everybody's in the process."""
+
+    async def _show_warnings(self, conn: object) -> None:
+        return
+
+
 class MySQLConnection:
     """*raw* is aiomysql's connection; *version* as the server says it."""
 
@@ -65,10 +71,8 @@ class MySQLConnection:
         words = ""
         try:
             with anyio.fail_after(self.settings.statement_timeout):
-                async with self.raw.cursor(aiomysql.DictCursor) as cursor:
-                    with warnings.catch_warnings():
-                        warnings.simplefilter("ignore")  # the server's notes arrive as Python warnings
-                        await cursor.execute(statement, values or None)
+                async with self.raw.cursor(_QuietCursor) as cursor:
+                    await cursor.execute(statement, values or None)
                     return list(await cursor.fetchall())
         except TimeoutError:
             words = f"{statement.split()[0]} took more than {self.settings.statement_timeout:.0f} s"

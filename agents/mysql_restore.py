@@ -42,21 +42,28 @@ class _Replay:
     cut: bool = False
 
 
+_OFF_MEANWHILE = (
+    "event_scheduler",  # no event may fire into a half-filled server
+    # The dump brings the table of routines, then drops and makes each routine again; with this on, the server would
+    # take away everybody's rights on them in between.
+    "automatic_sp_privileges",
+)
+
+
 async def restore_server(settings: MySQLSettings, job: RestoreJob) -> RestoreEnd:
     """Load and replay; raise unless the target then stands where it should."""
     async with connected(settings) as connection:
         await _check_target(connection, job)
-        scheduler = (await connection.variables("event_scheduler")).get("event_scheduler", "OFF")
-        if scheduler.upper() == "ON":
-            await connection.execute(
-                "SET GLOBAL event_scheduler = OFF"
-            )  # no event may fire into a half-filled server
+        were = await connection.variables(*_OFF_MEANWHILE)
+        on = [name for name in _OFF_MEANWHILE if were.get(name, "OFF").upper() == "ON"]
         try:
+            for name in on:
+                await connection.execute(f"SET GLOBAL {name} = OFF")
             return await _restore(settings, connection, job)
         finally:
-            if scheduler.upper() == "ON":
-                with anyio.CancelScope(shield=True), anyio.move_on_after(10):
-                    await connection.execute("SET GLOBAL event_scheduler = ON")
+            with anyio.CancelScope(shield=True), anyio.move_on_after(10):
+                for name in on:
+                    await connection.execute(f"SET GLOBAL {name} = ON")
 
 
 async def _restore(settings: MySQLSettings, connection: MySQLConnection, job: RestoreJob) -> RestoreEnd:

@@ -88,7 +88,7 @@ class Server:
             *(["--user=root"] if os.geteuid() == 0 else []),
             *self.options,
         ]
-        self._process = subprocess.Popen(
+        self._process = subprocess.Popen(  # noqa: ASYNC220  # it outlives this call, and starting takes no time
             command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
         deadline = time.monotonic() + 60

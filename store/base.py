@@ -12,7 +12,8 @@ Leases are the one thing that is overwritten, with `replace`, which is as whole 
 
 A name is one to several parts joined by `/`; a part is 1 to 200 characters of `A-Z a-z 0-9 . _ - @ + =`
 and is not `.` or `..`, nor begins with `.`  (`check_name`).  Whatever is written into a name by a user (a series'
-name) is quoted into these characters by whoever makes the name.
+name) is quoted into these characters by whoever makes the name.  The first part is not `tmp` or `lost+found`, which a directory
+keeps for itself; and no name is a folder of another (`a` beside `a/b`), which a directory could not hold.
 """
 
 from __future__ import annotations
@@ -21,9 +22,15 @@ import re
 from abc import abstractmethod
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from typing import Protocol, TypeAlias
+from typing import Literal, Protocol, TypeAlias
 
 Buffer: TypeAlias = bytes | bytearray | memoryview
+
+Kind: TypeAlias = Literal["get", "stat", "scan", "put", "replace", "delete"]
+"""What can be asked of a store, for those who count requests or make them fail."""
+
+RESERVED = frozenset({"tmp", "lost+found"})
+"""Never the first part of a name."""
 
 _PART = re.compile(r"[A-Za-z0-9_\-@+=][A-Za-z0-9._\-@+=]{0,199}")
 
@@ -65,7 +72,11 @@ class Store(ReadStore, Protocol):
 
     @abstractmethod
     async def put(self, name: str, data: Buffer) -> None:
-        """Keep *data* as *name*, safe against power loss on return; raise `ObjectExists` if the name is taken."""
+        """Keep *data* as *name*, safe against power loss on return; raise `ObjectExists` if the name is taken.
+
+        *data* is not copied: it must stay as it is until the call has ended.  A put that failed or was cancelled may have been
+        carried out all the same; it leaves the whole object, or none.
+        """
 
     @abstractmethod
     async def replace(self, name: str, data: Buffer) -> None:
@@ -78,6 +89,21 @@ class Store(ReadStore, Protocol):
 
 def check_name(name: str) -> str:
     """Return *name* if it is one; raise `ValueError` otherwise."""
-    if len(name) > 800 or not all(_PART.fullmatch(part) for part in name.split("/")):
+    parts = name.split("/")
+    if len(name) > 800 or not all(map(_PART.fullmatch, parts)) or parts[0].lower() in RESERVED:
         raise ValueError(f"not an object name: {name!r}")
     return name
+
+
+def is_name(name: str) -> bool:
+    try:
+        check_name(name)
+    except ValueError:
+        return False
+    return True
+
+
+def check_range(start: int, size: int | None) -> None:
+    """Raise `ValueError` for a range that no object can have."""
+    if start < 0 or (size is not None and size < 0):
+        raise ValueError(f"not a range: {size} bytes from {start}")

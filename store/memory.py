@@ -7,32 +7,37 @@ from collections.abc import AsyncIterator, Callable
 
 from anyio.lowlevel import checkpoint
 
-from .base import Buffer, ObjectInfo, Store, check_name
-from .errors import ObjectExists, ObjectMissing, ShortRead
+from .base import Buffer, ObjectInfo, Store, check_name, check_range
+from .errors import ObjectExists, ObjectMissing, ShortRead, StoreError
 
 
 class MemoryStore(Store):
-    """*now* is the store's own clock, in seconds since 1970 UTC."""
+    """*now* is the store's own clock, in seconds since 1970 UTC.
+
+    It refuses names that a directory could not hold, so that whoever works with this store works with any.
+    """
 
     def __init__(self, *, now: Callable[[], float] = time.time) -> None:
         self._objects: dict[str, tuple[bytes, float]] = {}
+        self._folders: set[str] = set()
         self._now = now
 
     async def get(self, name: str, *, start: int = 0, size: int | None = None) -> bytes:
-        await checkpoint()
-        data = self._object(name)[0]
+        check_range(start, size)
+        data, _ = await self._object(name)
         end = len(data) if size is None else start + size
-        if start < 0 or (size is not None and size < 0):
-            raise ValueError(f"not a range: {size} bytes from {start}")
         if max(start, end) > len(data):
             raise ShortRead(
-                "the object is shorter than was asked for", name=name, size=len(data), end=max(start, end)
+                "the object is shorter than was asked for",
+                name=name,
+                size=len(data),
+                start=start,
+                wanted=max(end - start, 0),
             )
         return data[start:end]
 
     async def stat(self, name: str) -> ObjectInfo:
-        await checkpoint()
-        data, modified = self._object(name)
+        data, modified = await self._object(name)
         return ObjectInfo(name, len(data), modified)
 
     async def scan(self, prefix: str = "", *, after: str = "") -> AsyncIterator[ObjectInfo]:
@@ -47,22 +52,32 @@ class MemoryStore(Store):
         await checkpoint()
         if name in self._objects:
             raise ObjectExists("the name is taken", name=name)
-        self._objects[name] = (bytes(data), self._now())
+        self._keep(name, data)
 
     async def replace(self, name: str, data: Buffer) -> None:
         check_name(name)
         await checkpoint()
-        self._objects[name] = (bytes(data), self._now())
+        self._keep(name, data)
 
     async def delete(self, name: str) -> None:
+        check_name(name)
         await checkpoint()
         self._objects.pop(name, None)
 
     async def aclose(self) -> None:
-        await checkpoint()
+        """What was kept is there for as long as this object is."""
 
-    def _object(self, name: str) -> tuple[bytes, float]:
+    async def _object(self, name: str) -> tuple[bytes, float]:
+        check_name(name)
+        await checkpoint()
         try:
             return self._objects[name]
         except KeyError:
             raise ObjectMissing("no object has that name", name=name) from None
+
+    def _keep(self, name: str, data: Buffer) -> None:
+        folders = {name[:at] for at, char in enumerate(name) if char == "/"}
+        if name in self._folders or not folders.isdisjoint(self._objects):
+            raise StoreError("an object and a folder cannot have the same name", name=name)
+        self._folders |= folders
+        self._objects[name] = (bytes(data), self._now())

@@ -7,16 +7,16 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Literal, TypeAlias
 
-from .base import Buffer, ObjectInfo, Store
-
-Kind: TypeAlias = Literal["get", "put", "stat", "scan", "replace", "delete"]
+from .base import Buffer, Kind, ObjectInfo, Store
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One request that has ended.  *up* and *down* in bytes of objects; *error* is a class name, or empty."""
+    """One request that has ended.  *up* and *down* in bytes of objects; *error* is a class name, or empty.
+
+    *name* of a scan is its prefix, and its *seconds* are those that the store took, not those of whoever read the listing.
+    """
 
     kind: Kind
     name: str
@@ -41,37 +41,52 @@ class RequestCounts:
 
 
 class ObservedStore(Store):
-    """Passes everything on to *inner* and tells *callback* of each request when it has ended.  A scan is one request."""
+    """Passes everything on to *inner* and tells *callback* of each request when it has ended, however it did.
 
-    def __init__(self, inner: Store, callback: Callable[[Request], None]) -> None:
+    A scan is one request, and ends when its reader has had enough.  *up* is what was offered, whether or not it was kept.
+    """
+
+    def __init__(
+        self,
+        inner: Store,
+        callback: Callable[[Request], None],
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._inner = inner
         self._callback = callback
+        self._clock = clock
 
     async def get(self, name: str, *, start: int = 0, size: int | None = None) -> bytes:
-        with self._watch("get", name) as seen:
+        with self._watch("get", name) as seen, self._timed(seen):
             data = await self._inner.get(name, start=start, size=size)
             seen.down = len(data)
             return data
 
     async def stat(self, name: str) -> ObjectInfo:
-        with self._watch("stat", name):
+        with self._watch("stat", name) as seen, self._timed(seen):
             return await self._inner.stat(name)
 
     async def scan(self, prefix: str = "", *, after: str = "") -> AsyncIterator[ObjectInfo]:
-        with self._watch("scan", prefix):
-            async for info in self._inner.scan(prefix, after=after):
+        with self._watch("scan", prefix) as seen:
+            found = aiter(self._inner.scan(prefix, after=after))
+            while True:
+                with self._timed(seen):
+                    info = await anext(found, None)
+                if info is None:
+                    return
                 yield info
 
     async def put(self, name: str, data: Buffer) -> None:
-        with self._watch("put", name, up=len(data)):
+        with self._watch("put", name, up=memoryview(data).nbytes) as seen, self._timed(seen):
             await self._inner.put(name, data)
 
     async def replace(self, name: str, data: Buffer) -> None:
-        with self._watch("replace", name, up=len(data)):
+        with self._watch("replace", name, up=memoryview(data).nbytes) as seen, self._timed(seen):
             await self._inner.replace(name, data)
 
     async def delete(self, name: str) -> None:
-        with self._watch("delete", name):
+        with self._watch("delete", name) as seen, self._timed(seen):
             await self._inner.delete(name)
 
     async def aclose(self) -> None:
@@ -80,17 +95,27 @@ class ObservedStore(Store):
     @contextmanager
     def _watch(self, kind: Kind, name: str, up: int = 0) -> Iterator[_Seen]:
         seen = _Seen()
-        began = time.monotonic()
         try:
             yield seen
+        except GeneratorExit:  # the reader of a scan has had enough
+            raise
         except BaseException as error:
             seen.error = type(error).__name__
             raise
         finally:
-            self._callback(Request(kind, name, up, seen.down, time.monotonic() - began, seen.error))
+            self._callback(Request(kind, name, up, seen.down, seen.seconds, seen.error))
+
+    @contextmanager
+    def _timed(self, seen: _Seen) -> Iterator[None]:
+        began = self._clock()
+        try:
+            yield
+        finally:
+            seen.seconds += self._clock() - began
 
 
 @dataclass(slots=True)
 class _Seen:
     down: int = 0
+    seconds: float = 0.0
     error: str = ""

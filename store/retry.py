@@ -14,13 +14,19 @@ from typing import TypeVar
 import anyio
 
 from .base import Buffer, ObjectInfo, Store
-from .errors import ObjectExists, ObjectMissing, StoreError
+from .errors import ObjectExists, ObjectMissing, ShortRead, StoreError
 
 T = TypeVar("T")
 
+_WINDOW = 4 << 20
+"""Bytes that are read back at a time."""
+
 
 class RetryingStore(Store):
-    """*base* and *cap* bound each pause, in seconds; *deadline* bounds all attempts of one call together."""
+    """*base* and *cap* bound each pause, in seconds; no attempt begins later than *deadline* after the first.
+
+    A scan goes on after the last name that it gave; its attempts and its deadline count from there.
+    """
 
     def __init__(
         self,
@@ -34,6 +40,8 @@ class RetryingStore(Store):
         uniform: Callable[[float, float], float] = random.uniform,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        if attempts < 1:
+            raise ValueError(f"not a number of attempts: {attempts}")
         self._inner = inner
         self._attempts = attempts
         self._base = base
@@ -55,25 +63,25 @@ class RetryingStore(Store):
             try:
                 async for info in self._inner.scan(prefix, after=after):
                     after = info.name
-                    failures, began = 0, self._clock()
                     yield info
+                    failures, began = 0, self._clock()  # the reader's time is not the store's
                 return
             except StoreError as error:
                 failures += 1
                 await self._pause(error, failures, began)
 
     async def put(self, name: str, data: Buffer) -> None:
-        failed = False
+        answer_lost = False
 
         async def attempt() -> None:
-            nonlocal failed
+            nonlocal answer_lost
             try:
                 await self._inner.put(name, data)
             except ObjectExists:
-                if not failed or not await self._holds(name, data):
+                if not answer_lost or not await self._holds(name, data):
                     raise
             except StoreError:
-                failed = True
+                answer_lost = True
                 raise
 
         await self._patiently(attempt)
@@ -88,10 +96,18 @@ class RetryingStore(Store):
         await self._inner.aclose()
 
     async def _holds(self, name: str, data: Buffer) -> bool:
+        """Whether the object is just *data*.  A transient error here is one of the attempt, which is then repeated."""
+        view = memoryview(data).cast("B")
         try:
-            return await self._inner.get(name) == data
-        except ObjectMissing:
+            if (await self._inner.stat(name)).size != len(view):
+                return False
+            for start in range(0, len(view), _WINDOW):
+                ours = view[start : start + _WINDOW]
+                if await self._inner.get(name, start=start, size=len(ours)) != ours:
+                    return False
+        except (ObjectMissing, ShortRead):
             return False
+        return True
 
     async def _patiently(self, call: Callable[[], Awaitable[T]]) -> T:
         failures, began = 0, self._clock()
@@ -104,11 +120,9 @@ class RetryingStore(Store):
 
     async def _pause(self, error: StoreError, failures: int, began: float) -> None:
         """Wait before the next attempt, or raise *error* if there is none."""
-        pause = self._uniform(0, min(self._cap, self._base * 2**failures))
-        if (
-            not error.transient
-            or failures >= self._attempts
-            or self._clock() + pause - began > self._deadline
-        ):
+        if not error.transient or failures >= self._attempts:
+            raise error
+        pause = self._uniform(0.0, min(self._cap, self._base * 2.0 ** min(failures - 1, 60)))
+        if self._clock() + pause - began > self._deadline:
             raise error
         await self._sleep(pause)

@@ -1,0 +1,58 @@
+"""What the README says is true: its example runs, its table of exit codes is the product's."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+from strandline.engine.app.exits import MEANINGS
+from strandline.engine.app.settings import parse_settings
+
+import strandline
+
+README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
+
+
+def block(language: str) -> str:
+    found = re.search(rf"```{language}\n(.*?)```", README, re.DOTALL)
+    assert found is not None
+    return found[1]
+
+
+async def test_the_example_backs_up_three_sources_at_once_under_one_budget(
+    tmp_path: Path, monkeypatch: Any
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    names: dict[str, Any] = {}
+    exec(compile(block("python"), "README.md", "exec"), names)
+    sources = {}
+    for name in ("one", "two", "three"):
+        sources[name] = tmp_path / name
+        sources[name].mkdir()
+        (sources[name] / "dump.sql").write_bytes(name.encode() * 500_000)
+    place = str(tmp_path / "repository")
+    key = strandline.Key.passphrase("correct horse battery staple")
+    await strandline.init_repository(place, key=key)
+
+    snapshots = await names["back_up"](place, sources)
+
+    assert len(set(snapshots)) == 3
+    async with strandline.open_repository(place, key=key) as repo:
+        for name, directory in sources.items():
+            await strandline.restore(repo, series=name, to=tmp_path / "restored" / name)
+            restored = (tmp_path / "restored" / name / "dump.sql").read_bytes()
+            assert restored == (directory / "dump.sql").read_bytes()
+
+
+def test_the_table_of_exit_codes_is_the_products() -> None:
+    rows = dict(re.findall(r"^\| (\d+) \| (.*) \|$", README, re.MULTILINE))
+
+    assert {int(code): meaning for code, meaning in rows.items()} == MEANINGS
+
+
+def test_the_configuration_in_the_readme_is_valid() -> None:
+    settings = parse_settings(block("toml"))
+
+    assert set(settings.sources) == {"shop", "dumps", "app", "ldap"}
+    assert set(settings.targets) == {"fresh"}

@@ -9,7 +9,8 @@ A repository names its encryption once, in its configuration:
 
 Keys are derived with BLAKE3 derive_key.  Packs' keys are sealed to a recipient with HPKE (RFC 9180), single-shot base mode:
 KEM X-Wing (ML-KEM-768 + X25519, draft-connolly-cfrg-xwing-kem; as `cryptography` calls it, MLKEM768-X25519), HKDF-SHA256,
-AES-256-GCM, info `strandline 1 pack key`, no associated data; the sealed key is `enc | ciphertext`.
+AES-256-GCM, info `strandline 1 pack key`, no associated data; the sealed key is `enc | ciphertext`.  The suite's numbers are
+0x647a, 1, 2; `enc` is ML-KEM's 1088 bytes, then X25519's 32; the KEM's shared secret goes into the key schedule as it is.
 A public key is ML-KEM's 1184 bytes, then X25519's 32; a private key is ML-KEM's 64-byte seed, then X25519's 32.
 A recipient's id is the first 8 bytes of BLAKE3 of its public key.
 """

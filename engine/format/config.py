@@ -14,6 +14,8 @@ name a recipient of their own.  It is checked as soon as the secrets are known. 
     recipients   [{"id": 16 hex digits, "key": base64}], the last is the one new packs are sealed to
     secrets      only without encryption: {"id_key", "cut_key", "meta_key"}, 64 hex digits each
 
+Base64 is the usual alphabet with padding.  What has the value of its default (below) may be absent.
+
 Each stream of a snapshot names the chunking rule and mean size it was cut with, so no profile needs to stand here.
 """
 

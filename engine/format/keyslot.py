@@ -2,7 +2,7 @@
 
     id, role ("writer" | "reader"), label, created (ISO 8601)
     kind     "passphrase" | "keyfile"
-    salt     base64, 16 bytes
+    salt     base64 (the usual alphabet, padded), 16 bytes
     argon2   only for a passphrase: {"memory_kib", "iterations", "lanes"}: Argon2id (RFC 9106) of its UTF-8 bytes, 32 bytes out
     sealed   base64: AES-256-GCM, twelve zero bytes as nonce, of the msgpack map below
 
@@ -12,7 +12,7 @@ associated data is `keys/<id> <role> <repository id>`: a slot does not open unde
 
     {"id_key": 32 bytes, "cut_key": 32 bytes, "meta_key": 32 bytes, "readers": [private keys, oldest first]}
 
-A writer's slot has no readers: it stores, lists and checks, but opens no pack.
+A writer's slot has an empty list of readers: it stores, lists and checks, but opens no pack.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """The snapshot: one backup of one source.  `snapshots/<series>/<utc>-<id>`; its PUT is the commit.
 
-zstd-compressed msgpack map, sealed (`sealed`, kind "snapshot", place: the object's full name).  Fields not known to a reader
-are ignored; fields that are absent have the defaults below.  Times are microseconds since 1970 UTC.
+A msgpack map, compressed as one zstd frame, sealed (`sealed`, kind "snapshot", place: the object's full name).  The records
+in it are maps by field name too, except a recipe (`recipe`).  Fields not known to a reader are ignored; fields that are
+absent have the defaults below.  Times are microseconds since 1970 UTC.
 
 `<utc>` in the name is when the backup was started, or a microsecond after the series' newest snapshot if that is later:
 a series always sorts in the order it was made in, even when a clock was set back.

@@ -198,18 +198,29 @@ class _DumpCapture(Capture):
             with_position=self._server.log_bin,
         )
         head, tail = b"", b""
-        async with running(command, env=tool_environment(), redact=(self._settings.password,)) as tool:
-            async for block in tool.blocks():
-                if len(head) < HEAD:
-                    head = (head + block)[:HEAD]
-                    self._find_position(head)
-                tail = (tail + block)[-256:]
-                yield block
+        try:
+            async with running(command, env=tool_environment(), redact=(self._settings.password,)) as tool:
+                async for block in tool.blocks():
+                    if len(head) < HEAD:
+                        head = (head + block)[:HEAD]
+                        self._find_position(head)
+                    tail = (tail + block)[-256:]
+                    yield block
+        except ToolFailed as error:
+            await self._explain(error)
+            raise
         last = tail.rstrip().rpartition(b"\n")[2]
         if not last.startswith(_TRAILER):
             raise ToolFailed("the dump does not end as a whole one does", expected=_TRAILER.decode())
         if self._server.log_bin and not self._file:
             raise ToolFailed("the dump does not say which position of the binary log it belongs to")
+
+    async def _explain(self, error: ToolFailed) -> None:
+        """The tool may say nothing at all when its server dies between two statements; the server's silence says it."""
+        try:
+            await self._connection.one("SELECT 1")
+        except SourceUnreachable:
+            raise SourceUnreachable(f"the server went away while it was dumped: {error}") from error
 
     def _find_position(self, head: bytes) -> None:
         found = _POSITION.search(head)

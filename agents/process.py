@@ -96,7 +96,9 @@ class Running:
                 await self._errors_read.wait()
             how = f"was killed by signal {-status}" if status < 0 else f"ended with status {status}"
             words = self.complaint()
-            raise ToolFailed(f"{self.name} {how}" + (f": {words[-600:]}" if words else ""), status=status)
+            raise ToolFailed(
+                f"{self.name} {how}: {words[-600:]}" if words else f"{self.name} {how} and said nothing"
+            )
 
     async def _read_errors(self) -> None:
         assert self._process.stderr is not None

@@ -120,6 +120,10 @@ class Server:
             process.kill()
             await asyncio.to_thread(process.wait)
 
+    @property
+    def alive(self) -> bool:
+        return self._process is not None
+
     async def kill(self) -> None:
         await self.stop(signal.SIGKILL)
 

@@ -9,7 +9,9 @@
     gc/<id>
 
 A series or domain is the user's word, quoted: characters other than `A-Z a-z 0-9 . _ - @ +`, and a leading `.` or `-`,
-become `=` and two hex digits for each byte of their UTF-8 form.  Quoting is reversible and at most 200 characters long.
+become `=` and two lower-case hex digits for each byte of their UTF-8 form.  A quoted word is at most 200 characters long.
+Quoting is reversible, and each word has one quoted form: a name that holds another form is none of ours.  What has no UTF-8
+form (a lone surrogate) is refused.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ import re
 from datetime import UTC, datetime
 
 from ..base.clock import from_datetime, to_datetime
-from ..base.errors import Refused
+from ..base.errors import Damaged, Refused
 from ..base.ids import PackId
 
 CONFIG = "config/"
@@ -32,18 +34,21 @@ OVER = ".over"
 
 _PLAIN = re.compile(r"[A-Za-z0-9._\-@+]")
 _UTC = "%Y%m%dT%H%M%S.%fZ"
-_SNAPSHOT = re.compile(r"snapshots/([^/]+)/(\d{8}T\d{6}\.\d{6}Z)-([0-9a-f]{16})")
+_SNAPSHOT = re.compile(r"snapshots/([^/]+)/([0-9]{8}T[0-9]{6}\.[0-9]{6}Z)-([0-9a-f]{16})")
 _PACK = re.compile(r"packs/([0-9a-f]{2})/(\1[0-9a-f]{62})")
 
 
 def quote(word: str) -> str:
     """Return *word* as one part of an object name; raise `Refused` if it is empty or too long."""
-    quoted = "".join(
-        char
-        if _PLAIN.fullmatch(char) and not (at == 0 and char in ".-")
-        else "".join(f"={byte:02x}" for byte in char.encode())
-        for at, char in enumerate(word)
-    )
+    try:
+        quoted = "".join(
+            char
+            if _PLAIN.fullmatch(char) and not (at == 0 and char in ".-")
+            else "".join(f"={byte:02x}" for byte in char.encode())
+            for at, char in enumerate(word)
+        )
+    except UnicodeEncodeError:
+        raise Refused("a source's name must be text", hint="Check the encoding of the terminal.") from None
     if not 1 <= len(quoted) <= 200:
         raise Refused(
             "a source's name must have 1 to 200 characters (others than letters and digits count triple)"
@@ -52,8 +57,15 @@ def quote(word: str) -> str:
 
 
 def unquote(part: str) -> str:
-    raw = re.sub(rb"=([0-9a-f]{2})", lambda m: bytes.fromhex(m[1].decode()), part.encode())
-    return raw.decode(errors="replace")
+    """The word that `quote` made *part* of; raise `Damaged` if it made it of none."""
+    try:
+        raw = re.sub(rb"=([0-9a-f]{2})", lambda m: bytes.fromhex(m[1].decode()), part.encode())
+        word = raw.decode()
+        if quote(word) == part:
+            return word
+    except (UnicodeError, Refused):
+        pass
+    raise Damaged("a name is not quoted as we quote", name=part)
 
 
 def config_name(number: int) -> str:
@@ -88,6 +100,7 @@ def utc_text(micros: int) -> str:
 
 
 def utc_micros(text: str) -> int:
+    """The inverse of `utc_text`; raise `ValueError` if there is no such moment."""
     return from_datetime(datetime.strptime(text, _UTC).replace(tzinfo=UTC))
 
 
@@ -98,7 +111,13 @@ def snapshot_name(series: str, micros: int, snapshot: str) -> str:
 def parse_snapshot(name: str) -> tuple[str, str, str] | None:
     """(series, utc text, id) of a snapshot's name; None for any other name."""
     match = _SNAPSHOT.fullmatch(name)
-    return (unquote(match[1]), match[2], match[3]) if match else None
+    if match is None:
+        return None
+    try:
+        utc_micros(match[2])
+        return unquote(match[1]), match[2], match[3]
+    except (ValueError, Damaged):
+        return None
 
 
 def lease_name(lease: str) -> str:

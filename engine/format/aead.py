@@ -37,6 +37,8 @@ PLAIN_RECIPIENT = bytes(8)
 
 _INFO = b"strandline 1 pack key"
 _MLKEM_PUBLIC, _MLKEM_SEED = 1184, 64
+PUBLIC_KEY, PRIVATE_KEY = _MLKEM_PUBLIC + 32, _MLKEM_SEED + 32
+"""Bytes of a recipient's key and of a reader's."""
 
 
 def derive_key(context: str, material: bytes) -> bytes:
@@ -118,6 +120,7 @@ class Reader:
         return Recipient(kem.public_key().public_bytes_raw() + ecdh.public_key().public_bytes_raw())
 
     def open(self, sealed: bytes) -> bytes:
+        """Return the secret; raise `Damaged` if it was not sealed to this reader.  Whoever knows the recipient can seal."""
         try:
             return _suite().decrypt(sealed, hpke.MLKEM768X25519PrivateKey(*self._parts()), info=_INFO)
         except (InvalidTag, ValueError):

@@ -5,6 +5,7 @@ of "config", under derive_key("strandline 1 config", meta_key): whoever can writ
 name a recipient of their own.  It is checked as soon as the secrets are known.  Inside "config":
 
     format       1
+    number       the n of its name: a copy of an older configuration under a later name does not count
     repository   id, 32 hex digits
     created      ISO 8601, UTC
     encryption   "aes-256-gcm" | "none"
@@ -22,17 +23,22 @@ Each stream of a snapshot names the chunking rule and mean size it was cut with,
 from __future__ import annotations
 
 import base64
+import re
 
 import msgspec
 from blake3 import blake3
 
 from ..base.errors import Damaged, Refused
-from .aead import Encryption, Recipient, derive_key
+from .aead import PUBLIC_KEY, Encryption, Recipient, derive_key
+from .names import config_name
 
 FORMAT = 1
 UNDERSTOOD: frozenset[str] = frozenset()
 PACK_SIZE = 16 << 20
 GROUP_SIZE = 512 << 10
+
+_REPOSITORY = re.compile(r"[0-9a-f]{32}")
+_SECRET = re.compile(r"[0-9a-f]{64}")
 
 
 class RecipientRecord(msgspec.Struct, frozen=True):
@@ -51,6 +57,7 @@ class Config(msgspec.Struct, frozen=True, omit_defaults=True):
     repository: str
     created: str
     encryption: Encryption
+    number: int = 1
     required: tuple[str, ...] = ()
     pack_size: int = PACK_SIZE
     group_size: int = GROUP_SIZE
@@ -82,8 +89,11 @@ def encode_config(config: Config, meta_key: bytes) -> bytes:
     return msgspec.json.encode(_Envelope(config=msgspec.Raw(body), mac=_mac(body, meta_key)))
 
 
-def decode_config(data: bytes) -> Config:
-    """Read without checking the mac (the secrets are not known yet); refuse what we do not understand."""
+def decode_config(data: bytes, *, name: str = "") -> Config:
+    """Read without checking the mac (the secrets are not known yet); refuse what we do not understand.
+
+    *name* is the object's, if it has one: a configuration that belongs under another name is `Damaged`.
+    """
     try:
         body = msgspec.json.decode(data, type=_Envelope).config
         asked = msgspec.json.decode(body, type=_FormatOnly)
@@ -97,9 +107,10 @@ def decode_config(data: bytes) -> Config:
             )
         config = msgspec.json.decode(body, type=Config)
         for record in config.recipients:
-            if Recipient(base64.b64decode(record.key, validate=True)).id.hex() != record.id:
+            recipient = Recipient(base64.b64decode(record.key, validate=True))
+            if recipient.id.hex() != record.id or len(recipient.key) != PUBLIC_KEY:
                 raise Damaged("a recipient in the configuration does not match its id")
-    except (msgspec.MsgspecError, ValueError) as error:
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
         raise Damaged(f"the repository's configuration cannot be read: {error}") from error
     if (config.encryption == "none") != (config.secrets is not None) or (
         config.encryption == "none" and config.recipients
@@ -107,6 +118,15 @@ def decode_config(data: bytes) -> Config:
         raise Damaged("the repository's configuration contradicts itself")
     if config.encryption != "none" and not config.recipients:
         raise Damaged("the repository's configuration names no recipient")
+    if name and name != config_name(config.number):
+        raise Damaged("the repository's configuration lies under another's name", name=name)
+    plain = config.secrets
+    if not _REPOSITORY.fullmatch(config.repository) or (
+        plain is not None
+        and not all(_SECRET.fullmatch(key) for key in (plain.id_key, plain.cut_key, plain.meta_key))
+    ):
+        # The id names a directory of the cache: nothing else may be passed off as one.
+        raise Damaged("the repository's configuration holds an id or a key that is none")
     if not 64 << 10 <= config.pack_size <= 1 << 30 or not 4 << 10 <= config.group_size <= 64 << 20:
         raise Damaged("the repository's configuration names impossible sizes")
     return config
@@ -114,7 +134,10 @@ def decode_config(data: bytes) -> Config:
 
 def verify_config(data: bytes, meta_key: bytes) -> None:
     """Raise `Damaged` unless a holder of the secrets wrote *data*."""
-    envelope = msgspec.json.decode(data, type=_Envelope)
+    try:
+        envelope = msgspec.json.decode(data, type=_Envelope)
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+        raise Damaged(f"the repository's configuration cannot be read: {error}") from error
     if _mac(bytes(envelope.config), meta_key) != envelope.mac:
         raise Damaged("the repository's configuration was changed by someone who holds no key")
 

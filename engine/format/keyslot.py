@@ -12,23 +12,28 @@ associated data is `keys/<id> <role> <repository id>`: a slot does not open unde
 
     {"id_key": 32 bytes, "cut_key": 32 bytes, "meta_key": 32 bytes, "readers": [private keys, oldest first]}
 
-A writer's slot has an empty list of readers: it stores, lists and checks, but opens no pack.
+An id is 16 hex digits.  Whoever can write to the store can put a slot there, so what a slot may ask for is bounded: 1 GiB, and
+8 GiB times passes.  A writer's slot has an empty list of readers: it stores, lists and checks, but opens no pack.
 """
 
 from __future__ import annotations
 
 import base64
 import os
+import re
 from typing import Literal, TypeAlias
 
 import msgspec
 from cryptography.hazmat.primitives.kdf.argon2 import Argon2id
 
-from ..base.errors import Damaged, WrongKey
-from .aead import Cipher, Reader, derive_key
+from ..base.errors import Damaged, Refused, WrongKey
+from .aead import PRIVATE_KEY, Cipher, Reader, derive_key
 from .names import key_name
 
 Role: TypeAlias = Literal["reader", "writer"]
+
+_ID = re.compile(r"[0-9a-f]{16}")
+_SALT = 16
 
 
 class Argon2(msgspec.Struct, frozen=True):
@@ -37,6 +42,15 @@ class Argon2(msgspec.Struct, frozen=True):
     memory_kib: int = 65536
     iterations: int = 3
     lanes: int = 4
+
+    @property
+    def bearable(self) -> bool:
+        return (
+            1 <= self.lanes <= 64
+            and 8 * self.lanes <= self.memory_kib <= 1 << 20
+            and self.iterations >= 1
+            and self.memory_kib * self.iterations <= 8 << 20
+        )
 
 
 class Secrets(msgspec.Struct, frozen=True):
@@ -86,7 +100,11 @@ def seal_slot(
     salt: bytes | None = None,
 ) -> bytes:
     """Make a slot; *argon2* is None for a key file, whose 32 bytes are *material*."""
-    salt = os.urandom(16) if salt is None else salt
+    if argon2 is not None and not argon2.bearable:
+        raise Refused(
+            "the cost of trying a passphrase is out of bounds", hint="At most 1 GiB, and 8 GiB times passes."
+        )
+    salt = os.urandom(_SALT) if salt is None else salt
     cipher = Cipher("aes-256-gcm", _slot_key(material, salt, argon2))
     plain = msgspec.msgpack.encode(secrets.for_role(role))
     sealed = cipher.seal(bytes(12), plain, _place(slot, role, repository))
@@ -103,18 +121,18 @@ def seal_slot(
     return msgspec.json.encode(record)
 
 
-def decode_slot(data: bytes) -> KeySlot:
+def decode_slot(data: bytes, *, name: str = "") -> KeySlot:
+    """Read a slot; *name* is the object's, if it has one: a slot that belongs under another name is `Damaged`."""
     try:
         slot = msgspec.json.decode(data, type=KeySlot)
-        base64.b64decode(slot.salt, validate=True), base64.b64decode(slot.sealed, validate=True)
-    except (msgspec.MsgspecError, ValueError) as error:
+        salt, _ = base64.b64decode(slot.salt, validate=True), base64.b64decode(slot.sealed, validate=True)
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
         raise Damaged(f"a key slot cannot be read: {error}") from error
-    cost = slot.argon2
-    if (slot.kind == "passphrase") != (cost is not None):
+    if not _ID.fullmatch(slot.id) or (name and name != key_name(slot.id)):
+        raise Damaged("a key slot lies under another's name", name=name, slot=slot.id[:40])
+    if (slot.kind == "passphrase") != (slot.argon2 is not None) or len(salt) != _SALT:
         raise Damaged("a key slot contradicts itself", slot=slot.id)
-    if cost is not None and not (
-        8 * cost.lanes <= cost.memory_kib <= 4 << 20 and 1 <= cost.iterations <= 64 and 1 <= cost.lanes <= 64
-    ):
+    if slot.argon2 is not None and not slot.argon2.bearable:
         raise Damaged("a key slot asks for an absurd amount of work", slot=slot.id)
     return slot
 
@@ -128,10 +146,16 @@ def open_slot(slot: KeySlot, material: bytes, repository: str) -> Secrets:
         )
     except Damaged:
         raise WrongKey("this key does not open the slot", slot=slot.id) from None
-    secrets = msgspec.msgpack.decode(plain, type=Secrets)
-    if secrets.role != slot.role or {len(secrets.id_key), len(secrets.cut_key), len(secrets.meta_key)} != {
-        32
-    }:
+    try:
+        secrets = msgspec.msgpack.decode(plain, type=Secrets)
+    except (msgspec.MsgspecError, RecursionError) as error:
+        raise Damaged(f"a key slot holds no secrets: {error}", slot=slot.id) from error
+    sizes = {len(secrets.id_key), len(secrets.cut_key), len(secrets.meta_key)}
+    if (
+        secrets.role != slot.role
+        or sizes != {32}
+        or any(len(reader) != PRIVATE_KEY for reader in secrets.readers)
+    ):
         raise Damaged("a key slot holds other secrets than it says", slot=slot.id)
     return secrets
 

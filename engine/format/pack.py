@@ -16,13 +16,15 @@ data: the pack's header and i as four bytes.  The sealed plaintext is
 
     u8 codec (0 raw, 1 zstd) | u32 plain size | u32 count | count x u32 chunk sizes | payload
 
-the payload being the chunks back to back, compressed as one zstd frame (or raw).  Plain sizes are limited to `MAX_FRAME`.
+the payload being the chunks back to back, compressed as one zstd frame that states its content's size (or raw).  A frame
+holds at least one chunk and no empty one; its plain size is limited to `MAX_FRAME`.
 The table, plain:
 
     u32 offset of the first frame | u32 frames | frames x (u32 size, u32 count)
     | chunks x 16 bytes id | chunks x u32 plain size
 
-in order; "size" is that of the sealed bytes, without the u32 in front.  All integers are little-endian.
+in order; "size" is that of the sealed bytes, without the u32 in front.  All integers are little-endian, and every offset in
+a pack fits into a u32.
 A pack's id is the SHA-256 of the whole object.  This module turns bytes into values and back.  It does no I/O.
 """
 
@@ -84,6 +86,8 @@ class PackKey:
         for reader in readers:
             if reader.recipient.id == name:
                 key = reader.open(sealed)
+                if len(key) != 32:
+                    raise Damaged("a pack's key is of another length than we make")
                 return cls(header, key, encryption, Cipher(encryption, key))
         raise WrongKey(
             "this key cannot open what is stored: it is a writer's, or older than the pack",
@@ -104,6 +108,8 @@ class PackKey:
         return decode_body(self._cipher.open(nonce, sealed, place))
 
     def _nonce(self, ordinal: int, body: bytes) -> tuple[bytes, bytes, bytes]:
+        if ordinal >> 32:
+            raise Damaged("a recipe names a frame that no pack has", frame=ordinal)
         return ordinal.to_bytes(12, "little"), body, self.header + ordinal.to_bytes(4, "little")
 
 
@@ -139,9 +145,13 @@ def decode_body(body: bytes) -> Frame:
     codec = body[0]
     plain, count = u32_array(body[1:9])
     start = 9 + 4 * count
-    if plain > MAX_FRAME or start > len(body):
+    if plain > MAX_FRAME or start > len(body) or not 1 <= count <= plain:
         raise Damaged("a frame's head makes no sense", plain=plain, count=count)
-    ends = list(accumulate(u32_array(memoryview(body)[9:start])))
+    sizes = u32_array(memoryview(body)[9:start])
+    if not all(sizes) or sum(sizes) != plain:
+        raise Damaged("a frame does not hold the bytes it says", plain=plain)
+    # An array, not a list: a frame that is nothing but tiny chunks must not take ten times its size.
+    ends = array("I", accumulate(sizes))
     payload = memoryview(body)[start:]
     if codec == ZSTD:
         data = decompress(payload, plain)
@@ -149,7 +159,7 @@ def decode_body(body: bytes) -> Frame:
         data = bytes(payload)
     else:
         raise Damaged("a frame is compressed in a way we do not know", codec=codec)
-    if len(data) != plain or (ends[-1] if ends else 0) != plain:
+    if len(data) != plain:
         raise Damaged("a frame does not hold the bytes it says", plain=plain)
     return Frame(data, ends)
 
@@ -157,9 +167,9 @@ def decode_body(body: bytes) -> Frame:
 def decompress(payload: bytes | memoryview, plain: int) -> bytes:
     """Undo zstd; never allocate more than *plain* bytes, whatever the payload claims."""
     try:
-        if zstandard.frame_content_size(payload) not in (plain, -1):
+        if zstandard.frame_content_size(payload) != plain:
             raise Damaged("compressed bytes are of another size than was said")
-        return zstandard.ZstdDecompressor().decompress(payload, max_output_size=max(plain, 1))
+        return zstandard.ZstdDecompressor().decompress(payload, allow_extra_data=False)
     except zstandard.ZstdError as error:
         raise Damaged(f"compressed bytes are damaged: {error}") from error
 
@@ -201,7 +211,7 @@ class PackTable:
             bytes(data[body : body + CHUNK_ID * chunks]),
             u32_array(data[body + CHUNK_ID * chunks :]),
         )
-        if sum(table.counts) != chunks:
+        if sum(table.counts) != chunks or first + sum(table.sizes) + 4 * frames >> 32:
             raise Damaged("a pack's table does not add up")
         return table
 

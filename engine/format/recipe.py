@@ -5,9 +5,9 @@
     hole  u8 2 | length u64: that many zero bytes, stored nowhere           (9 bytes)
 
 In a snapshot a recipe is a msgpack array: [depth, rows], rows as bytes.  A run's offset, counted from the pack's first
-byte, and length cover all frames it touches, from the first frame's u32 size on.  It may span many frames of
-one pack: its chunks follow each other there.  Neighbouring runs that continue each other in one pack are joined, as are
-neighbouring holes (rows may be empty: an empty stream); a run never exceeds `MAX_RUN` bytes in the pack.  All integers are little-endian.
+byte, and length cover all frames it touches, from the first frame's u32 size on.  It may span many frames of one pack:
+its chunks follow each other there.  Neighbouring runs that continue each other in one pack are joined, as are neighbouring
+holes; a run never exceeds `MAX_RUN` bytes in the pack.  An empty stream has no rows.  All integers are little-endian.
 
 Rows larger than `INLINE` bytes are themselves stored as a stream, cut between rows: a piece ends after a row whose
 CRC-32 is a multiple of `PIECE_ODDS`, or after `PIECE_ROWS` rows, so that yesterday's rows deduplicate.  The recipe then
@@ -17,7 +17,8 @@ There is no row for "tiny" streams: a pack so small that it is not worth an obje
 (`snapshot.embedded`) and runs name it like any other.  So small log backups are sealed to the reader like everything else.
 
 The digest beside a recipe is BLAKE3 over the ids of the stream's chunks in order, a hole counting as the eight bytes
-`00 "hole" 00 00 00` and its length as u64 (holes that follow each other counting as one): it binds bytes, order and length.  A reader recomputes each id from the plain bytes.
+`00 "hole" 00 00 00` and its length as u64 (holes that follow each other count as one): it binds bytes, order and length.
+A reader recomputes each id from the plain bytes: keyed BLAKE3 under `id_key`, its first 16 bytes.
 """
 
 from __future__ import annotations

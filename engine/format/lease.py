@@ -10,11 +10,12 @@ A gc record, `gc/<id>`, names packs that one collector condemned: whoever reads 
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
 
 from ..base.errors import Damaged
+from ..base.ids import PACK_ID
 
 
 class Lease(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -35,7 +36,7 @@ class Lease(msgspec.Struct, frozen=True, omit_defaults=True):
 class GcRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     id: str
     written: int
-    condemned: tuple[bytes, ...]
+    condemned: tuple[Annotated[bytes, msgspec.Meta(min_length=PACK_ID, max_length=PACK_ID)], ...]
 
 
 def encode_record(record: Lease | GcRecord) -> bytes:
@@ -45,12 +46,12 @@ def encode_record(record: Lease | GcRecord) -> bytes:
 def decode_lease(data: bytes) -> Lease:
     try:
         return msgspec.msgpack.decode(data, type=Lease)
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, RecursionError) as error:
         raise Damaged(f"a lease cannot be read: {error}") from error
 
 
 def decode_gc(data: bytes) -> GcRecord:
     try:
         return msgspec.msgpack.decode(data, type=GcRecord)
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, RecursionError) as error:
         raise Damaged(f"a gc record cannot be read: {error}") from error

@@ -15,15 +15,20 @@ Log streams carry their extent.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal, TypeAlias
 
 import msgspec
 import zstandard
 
-from ..base.errors import Damaged
+from ..base.errors import Damaged, SourceFailed
 from .recipe import Recipe
 
 MAX_SNAPSHOT = 1 << 30
+
+Micros: TypeAlias = Annotated[int, msgspec.Meta(ge=-62135596800000000, le=253402300799999999)]
+"""A moment of the years 1 to 9999, which is what can be shown of time."""
+
+Count: TypeAlias = Annotated[int, msgspec.Meta(ge=0)]
 
 
 class PositionRecord(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -41,10 +46,10 @@ class ExtentRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     file: str
     first: PositionRecord
     next: PositionRecord
-    first_time: int | None = None
-    last_time: int | None = None
-    events: int = 0
-    transactions: int = 0
+    first_time: Micros | None = None
+    last_time: Micros | None = None
+    events: Count = 0
+    transactions: Count = 0
 
 
 class StreamRecord(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -52,8 +57,8 @@ class StreamRecord(msgspec.Struct, frozen=True, omit_defaults=True):
 
     name: str
     kind: Literal["dump", "pages", "log"]
-    size: int
-    digest: bytes
+    size: Count
+    digest: Annotated[bytes, msgspec.Meta(min_length=32, max_length=32)]
     recipe: Recipe
     rule: str
     mean: int
@@ -86,10 +91,10 @@ class Snapshot(msgspec.Struct, frozen=True, omit_defaults=True):
     series: str
     mode: Literal["full", "log"]
     source: SourceRecord
-    started: int
-    finished: int
+    started: Micros
+    finished: Micros
     streams: tuple[StreamRecord, ...]
-    time: int | None = None
+    time: Micros | None = None
     position: PositionRecord | None = None
     parent: str = ""
     base: str = ""
@@ -107,13 +112,21 @@ class Snapshot(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 def encode_snapshot(snapshot: Snapshot) -> bytes:
-    return zstandard.ZstdCompressor(level=3).compress(msgspec.msgpack.encode(snapshot))
+    """Raise `SourceFailed` if it holds a value, from whatever source, that could not be read back."""
+    try:
+        plain = msgspec.msgpack.encode(snapshot)
+        if len(plain) > MAX_SNAPSHOT or msgspec.msgpack.decode(plain, type=Snapshot) != snapshot:
+            raise SourceFailed("the snapshot would not be read as it was written", size=len(plain))
+    except (msgspec.MsgspecError, ValueError, OverflowError, TypeError) as error:
+        raise SourceFailed(f"the source gave a value that cannot be stored: {error}") from error
+    return zstandard.ZstdCompressor(level=3).compress(plain)
 
 
 def decode_snapshot(data: bytes) -> Snapshot:
     try:
         if not 0 <= zstandard.frame_content_size(data) <= MAX_SNAPSHOT:
             raise Damaged("a snapshot claims an impossible size")
-        return msgspec.msgpack.decode(zstandard.ZstdDecompressor().decompress(data), type=Snapshot)
-    except (zstandard.ZstdError, msgspec.MsgspecError) as error:
+        plain = zstandard.ZstdDecompressor().decompress(data, allow_extra_data=False)
+        return msgspec.msgpack.decode(plain, type=Snapshot)
+    except (zstandard.ZstdError, msgspec.MsgspecError, RecursionError) as error:
         raise Damaged(f"a snapshot cannot be read: {error}") from error

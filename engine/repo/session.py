@@ -30,7 +30,7 @@ from .packs import Group, OpenPack
 EMBED = 128 << 10
 """A session's only pack, if smaller, is embedded in the snapshot."""
 
-FIRST_SEGMENT = 4
+FIRST_SEGMENT = 1
 LAST_SEGMENT = 64
 """Packs between two index segments: from the first number, doubling, up to the last."""
 

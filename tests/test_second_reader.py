@@ -7,13 +7,12 @@ import io
 import random
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
 from pathlib import Path
 
 import anyio
 import pytest
-from strandline.agents.base import CaptureEnd, SourceIdentity, SourceStream, StreamKind
+from strandline.agents.base import StreamKind
 from strandline.engine.flow import recipes
 from strandline.engine.format.aead import Encryption
 from strandline.engine.format.keyslot import Argon2
@@ -25,6 +24,7 @@ from strandline.engine.repo.repository import create_repository, opened_reposito
 from strandline.store.local import LocalStore
 
 from . import second_reader
+from .golden.repository import Given
 from .second_reader import SecondReader, Unreadable
 
 CHEAP = Argon2(memory_kib=64, iterations=1, lanes=1)
@@ -34,33 +34,6 @@ DRAW = random.Random(1)
 NOISE = DRAW.randbytes(3 << 20)
 TEXT = b"".join(b"(%d,'row %d','some value'),\n" % (i, i * 7919 % 1000) for i in range(60_000))
 ZEROS = bytes(2 << 20)
-
-
-class SmallSource:
-    """An agent whose streams are given."""
-
-    kind = "small"
-    modes = frozenset({"full"})
-
-    def __init__(self, streams: dict[str, bytes], kind: StreamKind = "dump") -> None:
-        self._streams, self._kind = streams, kind
-        self.source = SourceIdentity("small", "here")
-
-    @asynccontextmanager
-    async def capture(self, request):
-        yield self
-
-    async def streams(self) -> AsyncIterator[SourceStream]:
-        for name, data in self._streams.items():
-
-            async def read(data: bytes = data) -> AsyncIterator[bytes]:
-                for start in range(0, len(data), 300_000):
-                    yield data[start : start + 300_000]
-
-            yield SourceStream(name, self._kind, read, size=len(data))
-
-    async def finish(self) -> CaptureEnd:
-        return CaptureEnd()
 
 
 @pytest.fixture(params=["passphrase", "keyfile", "none"])
@@ -96,7 +69,7 @@ async def keep(
     await create_repository(store, key=key, encryption=encryption, argon2=CHEAP)
     async with opened_repository(store, key=key) as repo:
         for streams in captures:
-            done = await backup(repo, SmallSource(streams, kind), series=series, grain=grain)
+            done = await backup(repo, Given(kind, streams), series=series, grain=grain)
             found.append(done.snapshot)
     return found
 

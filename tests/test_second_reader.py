@@ -18,13 +18,15 @@ from strandline.engine.format.aead import Encryption
 from strandline.engine.format.keyslot import Argon2
 from strandline.engine.format.snapshot import Snapshot
 from strandline.engine.ops.backup import backup
+from strandline.engine.ops.check import check
+from strandline.engine.ops.restore import restore
 from strandline.engine.repo import session
 from strandline.engine.repo.keys import Key, add_slot, write_key_file
 from strandline.engine.repo.repository import create_repository, opened_repository
 from strandline.store.local import LocalStore
 
 from . import second_reader
-from .golden.repository import Given
+from .golden.repository import ENCRYPTIONS, KEY_FILE, SERIES, Given, captures, key_of, repository_path
 from .second_reader import SecondReader, Unreadable
 
 CHEAP = Argon2(memory_kib=64, iterations=1, lanes=1)
@@ -261,3 +263,23 @@ def test_its_msgpack_knows_every_size_of_every_type():
 
     for value in values:
         assert second_reader.Msgpack.decode(msgpack.encode(value)) == value
+
+
+@pytest.mark.parametrize("encryption", ENCRYPTIONS)
+async def test_repositories_that_were_written_once_are_read_by_both(encryption, tmp_path):
+    """If this fails, the format changed: new version, never a new golden repository."""
+    root, key = repository_path(encryption), key_of(encryption)
+    keys = [key] if encryption == "none" else [key, KEY_FILE]
+    readers = [second(root, one) for one in keys]
+
+    async with opened_repository(LocalStore(root), key=key) as repo:
+        assert (await check(repo)).errors == []
+        names = await repo.snapshots()
+        assert [name.series for name in names] == [SERIES] * len(captures())
+        for name, (_, streams) in zip(names, captures(), strict=True):
+            target = tmp_path / name.id
+            await restore(repo, series=SERIES, snapshot=name.id, to=target)
+            restored = {path.name: path.read_bytes() for path in target.iterdir()}
+            assert restored == streams
+            for reader in readers:
+                assert_reads(reader, await repo.load(name), streams)

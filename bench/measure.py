@@ -26,12 +26,28 @@ def run(command: Sequence[str], *, output: Path) -> Run:
     began = time.monotonic()
     with output.open("wb") as out:
         process = subprocess.Popen(command, stdout=out, stdin=subprocess.DEVNULL)
-        _, status, usage = os.wait4(process.pid, 0)
+        peak = 0
+        while True:
+            # wait4's own peak would include the memory of the process that forked the command, so we look ourselves.
+            peak = max(peak, _peak(process.pid))
+            pid, status, usage = os.wait4(process.pid, os.WNOHANG)
+            if pid:
+                break
+            time.sleep(0.01)
     seconds = time.monotonic() - began
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
         raise subprocess.CalledProcessError(process.returncode, list(command))
-    return Run(seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024, output.read_text()[-4000:])
+    return Run(seconds, usage.ru_utime + usage.ru_stime, peak, output.read_text()[-4000:])
+
+
+def _peak(pid: int) -> int:
+    """The peak resident bytes of a running process so far; 0 if it has just ended."""
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    except OSError:
+        return 0
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:")), 0)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,68 @@
+"""The peak of a whole process, as the operating system sees it, stays below what it was allowed."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+CHILD = """
+import asyncio, random, sys
+from pathlib import Path
+import strandline
+from strandline.agents.base import *
+from contextlib import asynccontextmanager
+
+SIZE = int(sys.argv[3])
+
+class Source:
+    kind, modes = "made", frozenset({"full"})
+    @asynccontextmanager
+    async def capture(self, request):
+        yield self
+    source = SourceIdentity("made", "made")
+    async def streams(self):
+        yield SourceStream("stream", "dump", self.read)
+    async def read(self):
+        rng = random.Random(1)
+        words = [rng.randbytes(3000) + b"a line of text that comes again and again " * 90 for _ in range(300)]
+        for made in range(0, SIZE, 1 << 20):
+            yield b"".join(rng.choice(words) + rng.randbytes(500) for _ in range(143))
+    async def finish(self):
+        return CaptureEnd()
+    async def restore(self, job):
+        async for block in job.base[0].read():
+            pass
+        return RestoreEnd()
+
+async def main():
+    place, what = sys.argv[1], sys.argv[2]
+    key = strandline.Key.passphrase("memory")
+    budget = strandline.Budget(int(sys.argv[4]))
+    if what == "init":
+        return await strandline.init_repository(place, key=key)
+    async with strandline.open_repository(place, key=key, cache=Path(place) / "cache") as repo:
+        if what == "backup":
+            await strandline.backup(repo, Source(), series="s", budget=budget)
+        else:
+            await strandline.restore(repo, series="s", to=Source(), budget=budget)
+
+asyncio.run(main())
+status = Path("/proc/self/status").read_text()
+print(next(line.split()[1] for line in status.splitlines() if line.startswith("VmHWM:")))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+@pytest.mark.parametrize("allowed", [256 << 20, 176 << 20])
+def test_full_unchanged_full_and_restore_stay_within_their_memory(tmp_path: Path, allowed: int) -> None:
+    peaks: dict[str, int] = {}
+    for what in ("init", "backup", "backup", "restore"):
+        # The child reads its own peak: what wait4 tells includes the memory of the process that forked it.
+        command = [sys.executable, "-c", CHILD, str(tmp_path / "r"), what, str(320 << 20), str(allowed)]
+        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=True)
+        peaks[what] = max(peaks.get(what, 0), int(done.stdout) * 1024)
+
+    assert max(peaks["backup"], peaks["restore"]) <= allowed, peaks

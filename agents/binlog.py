@@ -3,8 +3,8 @@
 A file is the magic `fe 62 69 6e` and events back to back.  An event's header is 19 bytes, little-endian: timestamp u32
 (seconds), type u8, server id u32, length u32, end position u32 (modulo 2^32), flags u16.  The first event is
 FORMAT_DESCRIPTION; the fifth byte from its end names the checksum algorithm (0 none, 1 CRC-32), and with 1 the last four
-bytes of every event are the CRC-32 of all before them.  The flag IN_USE of the first event is set while the file is open
-and does not enter its checksum.
+bytes of every event are the CRC-32 of all before them; in the first event they are so in any case.  The flag IN_USE of the
+first event is set while the file is open and does not enter its checksum.
 
 Sources: MariaDB Knowledge Base, "Binlog event header" and the pages of the single events; MySQL internals manual,
 "Binlog event"; MariaDB's sql/log_event.h and MySQL's libs/mysql/binlog/event.
@@ -40,7 +40,10 @@ MARIA_CHECKPOINT, MARIA_GTID, MARIA_GTID_LIST, MARIA_ENCRYPTION, MARIA_QUERY_COM
 IN_USE, ARTIFICIAL, IGNORABLE = 0x1, 0x20, 0x80
 _LAST_MYSQL, _FIRST_MARIA, _LAST_MARIA = 42, 160, 171
 
-_STANDALONE = 1
+MAX_EVENT = (1 << 30) + (1 << 20)
+"""No event is larger: a gigabyte is the most that `max_allowed_packet` can be."""
+
+_STANDALONE, _DDL = 1, 32
 _ENDS = (b"COMMIT", b"ROLLBACK")
 _XA_ENDS = (b"XA COMMIT", b"XA ROLLBACK")
 
@@ -112,7 +115,9 @@ class BinlogVerifier:
     """Follows one file.  *offset* is where the next event must begin; *gtids* the last GTID of each domain (MariaDB).
 
     *first_time* and *last_time* are the earliest and the latest commit time, µs UTC; *transactions* counts those that are
-    complete.  *next_file* is what the ROTATE event at the end names.
+    complete, and *last* is the GTID of the last of them ("" where it has none).  *next_file* is what the ROTATE event at the
+    end names.  *creates* says that the transaction at hand is MariaDB's CREATE TABLE ... SELECT: a statement that commits, and
+    the new table's rows after it.
     """
 
     offset: int = 4
@@ -123,11 +128,14 @@ class BinlogVerifier:
     transactions: int = 0
     first_time: int | None = None
     last_time: int | None = None
+    last: str = ""
     next_file: str = ""
     stopped: bool = False
+    creates: bool = False
     _open: bool = False
     _ends_with: str = ""
     _gtid: tuple[int, tuple[int, int]] | None = None
+    _name: str = ""
     _time: int = 0
 
     @property
@@ -142,7 +150,8 @@ class BinlogVerifier:
     def begin(self, description: Event) -> None:
         """The file's first event.  When reading begins later in the file, set *offset* afterwards."""
         self.description = FormatDescription.parse(description)
-        if self.description.checksums:
+        # It has a checksum even where the other events have none: else one bit of it could switch them all off.
+        if self.description.checksums or description.raw[-4:] != bytes(4):
             check_crc(description)
         if self.offset == 4:
             self.offset += len(description.raw)
@@ -187,12 +196,16 @@ class BinlogVerifier:
                 sequence, domain, flags = struct.unpack_from("<QIB", body)
                 self._begin(event.timestamp * 1_000_000, "query" if flags & _STANDALONE else "commit")
                 self._gtid = (domain, (event.server, sequence))
+                self._name = f"{domain}-{event.server}-{sequence}"
+                self.creates = bool(flags & _DDL) and not flags & _STANDALONE
             case 33 | 34:  # GTID, ANONYMOUS_GTID
                 # flags u8, source id 16, number i64, type u8, two i64, then 7 bytes of commit time in µs
                 time = event.timestamp * 1_000_000
                 if len(body) >= 49 and body[25] == 2:
                     time = int.from_bytes(body[42:49], "little") & ~(1 << 55)
                 self._begin(time, "begin")
+                if event.type == GTID:
+                    self._name = f"{body[1:17].hex()}:{int.from_bytes(body[17:25], 'little')}"
             case 42:  # GTID_TAGGED
                 self._begin(event.timestamp * 1_000_000, "begin")
             case 16 | 38:  # XID, XA_PREPARE
@@ -234,12 +247,15 @@ class BinlogVerifier:
         self._open = True
         self._ends_with = ends_with
         self._time = time
+        self._name = ""
+        self.creates = False
 
     def _end(self) -> None:
         if not self._open:
             return
         self._open, self._ends_with = False, ""
         self.transactions += 1
+        self.last = self._name
         if self._gtid is not None:
             self.gtids[self._gtid[0]] = self._gtid[1]
             self._gtid = None
@@ -258,6 +274,15 @@ def parse_gtid_text(text: str) -> dict[int, tuple[int, int]]:
         domain, server, sequence = (int(word) for word in part.split("-"))
         found[domain] = (server, sequence)
     return found
+
+
+def query_event(like: Event, statement: bytes, *, checksums: bool) -> bytes:
+    """A QUERY event that says *statement*, as of the time and the client thread of *like*, another QUERY event."""
+    thread = like.raw[HEADER : HEADER + 4]
+    body = thread + bytes(9) + b"\0" + statement  # no seconds, no schema, no error, no status
+    length = HEADER + len(body) + (4 if checksums else 0)
+    raw = _HEAD.pack(like.timestamp, QUERY, like.server, length, like.end, 0) + body
+    return raw + zlib.crc32(raw).to_bytes(4, "little") if checksums else raw
 
 
 class EventSplitter:
@@ -280,6 +305,8 @@ class EventSplitter:
                 length = int.from_bytes(buffer[at + 9 : at + 13], "little")
                 if length < HEADER:
                     raise LogDamaged("an event of the binary log is too short", bytes=length)
+                if length > MAX_EVENT:
+                    raise LogDamaged("an event of the binary log is longer than any can be", bytes=length)
                 if len(buffer) - at < length:
                     break
                 events.append(Event.parse(bytes(buffer[at : at + length])))

@@ -30,11 +30,14 @@ from .errors import SourceRefused, ToolFailed
 from .process import running
 
 
-class CommandSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class CommandSettings(
+    msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, rename={"kind": "stream_kind"}
+):
     """*command* prints the dump, *restore_command* reads it; each a list of words, or a string for the shell.
 
-    *name* of the stream; *kind*, and *page_size* in bytes for "pages"; *trailer* that the output must end with (white space
-    at the end not counted); *env* is added to the environment.
+    *name* of the stream; *kind* (`stream_kind` in a configuration, where a source's own kind is "command"), and *page_size*
+    in bytes for "pages"; *trailer* that the output must end with (white space at the end not counted); *env* is added to
+    the environment.
     """
 
     command: tuple[str, ...] | str

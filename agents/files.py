@@ -50,9 +50,12 @@ FIRST = "(none)"
 """The text of a position before any log file."""
 
 
-class FilesSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """*paths* and *logs* are files, directories (taken whole) or globs; *kind* of the streams of a full;
-    *page_size* in bytes for "pages"; *settle* in seconds; *target* is where a restore writes."""
+class FilesSettings(
+    msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, rename={"kind": "stream_kind"}
+):
+    """*paths* and *logs* are files, directories (taken whole) or globs; *kind* of the streams of a full (`stream_kind`
+    in a configuration, where a source's own kind is "files"); *page_size* in bytes for "pages"; *settle* in seconds;
+    *target* is where a restore writes."""
 
     paths: tuple[str, ...] = ()
     logs: tuple[str, ...] = ()

@@ -1,55 +1,111 @@
-"""Settings -> stores, keys, repositories, agents: the only place that wires."""
+"""Settings -> keys, repositories, agents: the only place that wires, and that reads secrets."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator
+import re
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from typing import Any
 
-from ..base.errors import Refused
-from ..base.secrets import SecretSource
+import anyio
+import msgspec
+from anyio import to_thread
+
+from ...agents.base import Agent
+from ...agents.registry import agent_classes
+from ..base.errors import NotFound, Refused
+from ..base.secrets import Secret, SecretSource
 from ..ops.open import open_repository
 from ..repo.keys import Key
 from ..repo.repository import Repository
-from .settings import RepositorySettings, Settings
+from .configuration import RepositorySettings, Settings, SourceSettings, nearest
 
-_ENVIRONMENT = (
-    ("STRANDLINE_PASSPHRASE", "env"),
-    ("STRANDLINE_PASSPHRASE_FILE", "file"),
-    ("STRANDLINE_PASSPHRASE_COMMAND", "command"),
-)
+KEY_FILE = "STRANDLINE_KEY_FILE"
+PASSPHRASES = {
+    "STRANDLINE_PASSPHRASE": "env",
+    "STRANDLINE_PASSPHRASE_FILE": "file",
+    "STRANDLINE_PASSPHRASE_COMMAND": "command",
+}
 
 
 def choose_repository(settings: Settings, wish: str) -> RepositorySettings:
-    """The repository that *wish* names, by its name in the configuration or by its URL; else the configured one."""
+    """The repository that *wish* names, by its name in the configuration, its path or its URL; else the configured one."""
     if not wish or wish in settings.repositories:
         return settings.repository(wish)
-    return RepositorySettings(wish, wish, environment_secret(), os.environ.get("STRANDLINE_KEY_FILE", ""))
+    if settings.repositories and re.fullmatch(r"[\w.-]*\w[\w.-]*", wish):
+        # A misspelt name would be a directory here: `init` would make it, and a backup would go there.
+        raise NotFound(
+            f"no repository is called `{wish}`",
+            hint=f"{nearest(wish, settings.repositories)} A directory is written ./{wish}.".strip(),
+        )
+    return RepositorySettings(wish)
 
 
-def environment_secret() -> SecretSource | None:
-    """Where the environment says that the passphrase is."""
-    for name, kind in _ENVIRONMENT:
-        if name in os.environ:
-            return SecretSource(**{kind: name if kind == "env" else os.environ[name]})
-    return None
+def with_environment(
+    settings: RepositorySettings, *, environ: Mapping[str, str] = os.environ
+) -> RepositorySettings:
+    """The same, with what the environment says where the configuration says nothing of what opens it."""
+    if settings.passphrase is not None or settings.key_file:
+        return settings
+    given = [name for name in (*PASSPHRASES, KEY_FILE) if environ.get(name)]
+    if len(given) > 1:
+        raise Refused(f"both {given[0]} and {given[1]} are set", hint="Leave one: they may well differ.")
+    if not given:
+        return settings
+    (name,) = given
+    if name == KEY_FILE:
+        return RepositorySettings(settings.url, key_file=environ[name])
+    kind = PASSPHRASES[name]
+    return RepositorySettings(settings.url, SecretSource(**{kind: name if kind == "env" else environ[name]}))
 
 
-def make_key(settings: RepositorySettings) -> Key:
+async def read_secret(source: SecretSource) -> Secret:
+    """Fetch it.  Unlike `SecretSource.read` this can be cancelled while a command waits for somebody."""
+    if not source.command:
+        return await to_thread.run_sync(source.read)
+    # In our own session and process group: programs that ask for a PIN need the terminal.
+    done = await anyio.run_process(source.command, check=False)
+    if done.returncode:
+        words = done.stderr.decode(errors="replace").strip()[-300:]
+        raise Refused(f"the command that prints a secret failed: {words}", status=done.returncode)
+    try:
+        return Secret(done.stdout.decode().removesuffix("\n").removesuffix("\r"))
+    except UnicodeDecodeError as error:
+        raise Refused("the command that prints a secret printed what is not UTF-8 text") from error
+
+
+async def make_key(settings: RepositorySettings) -> Key:
     """What opens the repository; reads the secret now."""
+    settings = with_environment(settings)
     if settings.key_file:
-        return Key.file(settings.key_file)
+        return await to_thread.run_sync(Key.file, settings.key_file)
     if settings.passphrase is not None:
-        return Key.passphrase(settings.passphrase.read())
-    secret = environment_secret()
-    if secret is not None:
-        return Key.passphrase(secret.read())
+        return Key.passphrase(await read_secret(settings.passphrase))
     return Key.none()
+
+
+async def make_agent(settings: SourceSettings) -> Agent:
+    """The agent of a source or target; reads its secrets now."""
+    if settings.missing:
+        raise Refused(settings.missing)
+    settings_class, agent_class = await to_thread.run_sync(agent_classes, settings.kind)
+    build: Any = agent_class
+    made: Agent = build(msgspec.convert(await _with_secrets(settings.options), settings_class))
+    return made
+
+
+async def _with_secrets(options: Mapping[str, Any]) -> dict[str, Any]:
+    read: dict[str, Any] = {}
+    for key, value in options.items():
+        if isinstance(value, SecretSource):
+            read[key] = (await read_secret(value)).value
+        else:
+            read[key] = await _with_secrets(value) if isinstance(value, dict) else value
+    return read
 
 
 @asynccontextmanager
 async def opened(settings: RepositorySettings) -> AsyncIterator[Repository]:
-    if not settings.url:
-        raise Refused("the repository's url is empty")
-    async with open_repository(settings.url, key=make_key(settings)) as repo:
+    async with open_repository(settings.url, key=await make_key(settings)) as repo:
         yield repo

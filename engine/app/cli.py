@@ -1,60 +1,20 @@
-"""The command line.  Every command is: settings, one operation, its result.
+"""The command line: what can be written, and nothing of what it does.
 
 Results go to standard output, progress and errors to standard error.  Modules that cost time are imported inside the commands, so
-that `strandline --help` answers at once.  A signal cancels the operation and waits until it has tidied up.
+that `strandline --help` answers at once.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar
+from collections.abc import Awaitable
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from .options import as_moment, common
+
 if TYPE_CHECKING:
     from .context import Context
-
-F = TypeVar("F", bound=Callable[..., Any])
-
-
-def common(command: F) -> F:
-    """Options of every command; they arrive as one `Context`."""
-
-    @click.option(
-        "--config",
-        default="",
-        metavar="FILE",
-        help="Configuration file (else ./strandline.toml and the usual places).",
-    )
-    @click.option(
-        "--repo",
-        default="",
-        metavar="NAME|URL",
-        help="Repository: a name in the configuration, a path or a URL.",
-    )
-    @click.option(
-        "--memory",
-        default="256MiB",
-        metavar="SIZE",
-        help="Memory that the process may use.",
-        show_default=True,
-    )
-    @click.option("--json", "as_json", is_flag=True, help="One JSON object a line on standard output.")
-    @click.option("--quiet", is_flag=True, help="Nothing but warnings and errors.")
-    @click.option("--debug", is_flag=True, help="Show where an error came from.")
-    def wrapped(
-        config: str, repo: str, memory: str, as_json: bool, quiet: bool, debug: bool, **options: Any
-    ) -> None:
-        from .context import Context
-
-        context = Context(config, repo, memory, as_json, quiet, debug)
-        context.run(partial(command, context, **options))
-
-    wrapped.__name__ = command.__name__
-    wrapped.__doc__ = command.__doc__
-    wrapped.__click_params__ = getattr(command, "__click_params__", []) + wrapped.__click_params__  # type: ignore[attr-defined]
-    return wrapped  # type: ignore[return-value]  # click looks at the parameters, not at the signature
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -63,7 +23,8 @@ def main() -> None:
     """Deduplicated, sealed, incremental backups of large databases."""
 
 
-@main.command()
+@main.command(short_help="Make a new repository.")
+@click.argument("repository", default="")
 @click.option(
     "--encryption", type=click.Choice(["aes-256-gcm", "none"]), default="aes-256-gcm", show_default=True
 )
@@ -71,40 +32,48 @@ def main() -> None:
     "--new-key-file",
     default="",
     metavar="FILE",
-    help="Make a random key file and use it instead of a passphrase.",
+    help="Make a random key file, and use it instead of a passphrase.",
 )
-@click.option("--label", default="", help="A word for the first key.")
+@click.option("--label", default="", help="A word to know the first key by.")
 @common
-async def init(context: Context, encryption: Any, new_key_file: str, label: str) -> None:
-    """Make a new repository."""
-    from . import commands
+def init(
+    context: Context, repository: str, encryption: Any, new_key_file: str, label: str
+) -> Awaitable[None]:
+    """Make a new repository: REPOSITORY is a path, a URL, or a name in the configuration."""
+    from . import keeping
 
-    await commands.init(context, encryption, new_key_file, label)
+    return keeping.init(context, repository, encryption, new_key_file, label)
 
 
 @main.command()
-@click.argument("source")
-@click.option(
-    "--full",
-    "mode",
-    flag_value="full",
-    default="full",
-    help="A full backup (this is what happens by default).",
-)
-@click.option("--logs", "mode", flag_value="log", help="Only the log since the last backup.")
+@click.argument("source", default="")
+@click.option("--full", "mode", flag_value="full", default="full", help="A full backup (the default).")
+@click.option("--logs", "mode", flag_value="log", help="Only what the log has had since the last backup.")
+@click.option("--files", multiple=True, metavar="PATH", help="No SOURCE: these files (may be given again).")
+@click.option("--sqlite", default="", metavar="PATH", help="No SOURCE: this SQLite database.")
+@click.option("--command", default="", metavar="COMMAND", help="No SOURCE: what this command prints.")
+@click.option("--name", default="", help="The name of what has no SOURCE.")
 @common
-async def backup(context: Context, source: str, mode: Any) -> None:
+def backup(
+    context: Context, source: str, mode: Any, files: tuple[str, ...], sqlite: str, command: str, name: str
+) -> Awaitable[None]:
     """Back up SOURCE, as the configuration describes it."""
-    from . import commands
+    loose = bool(files or sqlite or command or name)
+    if loose == bool(source):
+        raise click.UsageError(
+            "Give a SOURCE of the configuration, or --files, --sqlite or --command with --name."
+        )
+    from . import moving
 
-    await commands.backup(context, source, mode)
+    settings = moving.source_of(files, sqlite, command, name) if loose else context.settings.source(source)
+    return moving.backup(context, settings, mode)
 
 
 @main.command()
 @click.argument("source")
 @click.option(
     "--at",
-    default="",
+    callback=as_moment,
     metavar="TIME",
     help="To this moment, like 2026-11-22T14:59:59+01:00; else the latest.",
 )
@@ -118,51 +87,53 @@ async def backup(context: Context, source: str, mode: Any) -> None:
 @click.option("--dry-run", is_flag=True, help="Say what would be done.")
 @click.option("--force", is_flag=True, help="Replace files; restore into a target that is not empty.")
 @common
-async def restore(context: Context, source: str, **options: Any) -> None:
+def restore(
+    context: Context, /, source: str, to: str, into: str, to_command: str, **options: Any
+) -> Awaitable[None]:
     """Restore SOURCE."""
-    from . import commands
+    from . import moving
 
-    await commands.restore(context, source, **options)
+    return moving.restore(context, source, moving.Destination(to, into, to_command), **options)
 
 
 @main.command()
 @click.argument("source", default="")
 @common
-async def snapshots(context: Context, source: str) -> None:
+def snapshots(context: Context, source: str) -> Awaitable[None]:
     """List snapshots, of SOURCE or of all."""
-    from . import commands
+    from . import listing
 
-    await commands.snapshots(context, source)
+    return listing.snapshots(context, source)
 
 
-@main.command()
+@main.command(short_help="Show one snapshot.")
 @click.argument("snapshot")
 @common
-async def show(context: Context, snapshot: str) -> None:
-    """Show one SNAPSHOT: streams, position, log extents."""
-    from . import commands
+def show(context: Context, snapshot: str) -> Awaitable[None]:
+    """Show one SNAPSHOT (its id, or how it begins): position, statistics, streams, log extents."""
+    from . import listing
 
-    await commands.show(context, snapshot)
+    return listing.show(context, snapshot)
 
 
-@main.command()
+@main.command(short_help="Say what a restore would use.")
 @click.argument("source")
-@click.option("--at", default="", metavar="TIME", help="The moment to restore to; else the latest.")
+@click.option("--at", callback=as_moment, metavar="TIME", help="The moment to restore to; else the latest.")
 @common
-async def plan(context: Context, source: str, at: str) -> None:
+def plan(context: Context, source: str, at: int | None) -> Awaitable[None]:
     """Say what a restore of SOURCE would use, and which moments can be reached."""
-    from . import commands
+    from . import listing
 
-    await commands.plan(context, source, at)
+    return listing.plan(context, source, at)
 
 
-@main.command()
+@main.command(short_help="Check the repository's structure.")
 @common
-async def check(context: Context) -> None:
-    """Check the repository's structure: everything that a snapshot needs is there and adds up."""
-    from . import commands
+def check(context: Context) -> Awaitable[None]:
+    """Check the repository's structure: what every snapshot needs is there, and adds up."""
+    from . import keeping
 
-    await commands.check(context)
+    return keeping.check(context)
 
 
 @main.group()
@@ -175,42 +146,49 @@ def key() -> None:
     "--role",
     type=click.Choice(["reader", "writer"]),
     required=True,
-    help="A writer can back up, not restore.",
+    help="A writer backs up, and opens nothing.",
 )
 @click.option("--label", default="", help="A word to know it by.")
 @click.option("--new-key-file", default="", metavar="FILE", help="Make a random key file.")
 @click.option(
-    "--new-passphrase-env",
-    default="",
-    metavar="NAME",
-    help="The new passphrase is in this environment variable.",
+    "--new-passphrase-env", default="", metavar="NAME", help="This variable holds the new passphrase."
 )
-@click.option("--new-passphrase-file", default="", metavar="FILE", help="The new passphrase is in this file.")
-@click.option(
-    "--new-passphrase-command", default="", metavar="COMMAND", help="This command prints the new passphrase."
-)
+@click.option("--new-passphrase-file", default="", metavar="FILE", help="This file holds it.")
+@click.option("--new-passphrase-command", default="", metavar="COMMAND", help="This command prints it.")
 @common
-async def key_add(context: Context, **options: Any) -> None:
+def key_add(
+    context: Context,
+    role: Any,
+    label: str,
+    new_key_file: str,
+    new_passphrase_env: str,
+    new_passphrase_file: str,
+    new_passphrase_command: str,
+) -> Awaitable[None]:
     """Let another passphrase or key file open the repository."""
-    from . import commands
+    from ..base.secrets import SecretSource
+    from . import keeping
 
-    await commands.key_add(context, **options)
+    given = (new_passphrase_env, new_passphrase_file, new_passphrase_command)
+    if sum(map(bool, (*given, new_key_file))) > 1:
+        raise click.UsageError("A key has one passphrase, or one key file.")
+    return keeping.key_add(context, role, label, new_key_file, SecretSource(*given) if any(given) else None)
 
 
 @key.command("list")
 @common
-async def key_list(context: Context) -> None:
-    """List the keys."""
-    from . import commands
+def key_list(context: Context) -> Awaitable[None]:
+    """List the keys; needs none."""
+    from . import keeping
 
-    await commands.key_list(context)
+    return keeping.key_list(context)
 
 
 @key.command("remove")
 @click.argument("slot")
 @common
-async def key_remove(context: Context, slot: str) -> None:
-    """Remove the key with id SLOT."""
-    from . import commands
+def key_remove(context: Context, slot: str) -> Awaitable[None]:
+    """Remove the key whose id is, or begins with, SLOT.  The last reader's key stays."""
+    from . import keeping
 
-    await commands.key_remove(context, slot)
+    return keeping.key_remove(context, slot)

@@ -1,62 +1,76 @@
-"""What every command is given: its options, its reporter, and a run in which signals cancel cleanly and errors are said well."""
+"""What every command is given: the options of all commands, the configuration, and where to write."""
 
 from __future__ import annotations
 
-import signal
 import sys
-from collections.abc import Awaitable, Callable
 from functools import cached_property
-from typing import NoReturn, TypeVar
+from typing import TypeVar
 
-import anyio
 from rich.console import Console
 
-from ...agents.errors import AgentError
-from ...store.errors import StoreError
-from ..base.errors import StrandlineError
-from ..base.units import parse_size
 from ..flow.budget import Budget
-from ..ops.operation import Operation, root_cause
+from ..ops.operation import Operation
 from . import exits
 from .build import choose_repository
+from .configuration import RepositorySettings, Settings
 from .progress import ProgressReport
-from .report import JsonReport
-from .settings import RepositorySettings, Settings, find_settings
+from .report import JsonReport, mute
+from .settings import find_settings
 
 T = TypeVar("T")
 
+WIDE = 4000
+"""Columns of what is not a terminal: whoever reads it cuts it himself."""
+
+
+class _Console(Console):
+    def on_broken_pipe(self) -> None:
+        """A backup does not end because nobody reads its progress any more."""
+        mute(self.file)
+
 
 class Context:
-    def __init__(self, config: str, repo: str, memory: str, as_json: bool, quiet: bool, debug: bool) -> None:
+    """*out* is for results, *err* for progress and errors.  *memory* in bytes; None: as the configuration says."""
+
+    def __init__(
+        self,
+        config: str = "",
+        repo: str = "",
+        memory: int | None = None,
+        as_json: bool = False,
+        quiet: bool = False,
+        debug: bool = False,
+    ) -> None:
         self._config = config
         self._repo = repo
         self._memory = memory
         self.as_json = as_json
         self.quiet = quiet
-        self._debug = debug
-        self.out = Console(highlight=False, width=None if sys.stdout.isatty() else 200)
-        self.err = Console(stderr=True, highlight=False)
-        self._code = exits.OK
-        self._signal = 0
+        self.debug = debug
+        self.out = _Console(highlight=False, width=None if sys.stdout.isatty() else WIDE)
+        self.err = _Console(stderr=True, highlight=False)
+        self.exit_code = exits.OK
+        """What a command that ends well ends with."""
 
     @cached_property
     def settings(self) -> Settings:
         return find_settings(self._config)
 
-    def repository(self, name: str = "") -> RepositorySettings:
-        """The repository to use: --repo, else *name* (a source's own), else the only one."""
-        return choose_repository(self.settings, self._repo or name)
-
-    @cached_property
-    def budget(self) -> Budget:
-        try:
-            return Budget(parse_size(self._memory))
-        except ValueError as error:
-            self._fail(exits.USAGE, f"--memory: {error}", "")
-
     @cached_property
     def json(self) -> JsonReport:
         return JsonReport()
+
+    @cached_property
+    def budget(self) -> Budget:
+        return Budget(self.settings.memory if self._memory is None else self._memory)
+
+    def repository(self, name: str = "") -> RepositorySettings:
+        """The repository to use: --repo, else *name* (a source's own), else the default."""
+        return choose_repository(self.settings, self._repo or name)
+
+    def repository_of(self, source: str) -> RepositorySettings:
+        """The repository that *source* is stored in; it need not be configured."""
+        return self.repository(self.settings.repository_of(source))
 
     async def follow(self, operation: Operation[T]) -> T:
         """Run *operation* and show how it goes."""
@@ -69,71 +83,7 @@ class Context:
             report.close()
         return operation.result
 
-    def end_with(self, code: int) -> None:
-        """The command ended, but its exit code is to be *code*."""
-        self._code = code
-
-    def run(self, command: Callable[[], Awaitable[None]]) -> NoReturn:
-        """Run the command and exit with its code."""
-        try:
-            anyio.run(self._guarded, command, backend_options={"use_uvloop": _has_uvloop()})
-        except BaseException as error:
-            cause = root_cause(error)
-            if self._signal:
-                code = 128 + self._signal
-                self._fail(code, "interrupted; nothing half-done is left", "")
-            if isinstance(cause, SystemExit | KeyboardInterrupt):
-                raise cause from None
-            if self._debug:
-                self.err.print_exception()
-            known = isinstance(cause, StrandlineError | StoreError | AgentError)
-            words = str(cause) if known else f"{type(cause).__name__}: {cause}"
-            hint = (
-                getattr(cause, "hint", "")
-                if known
-                else "Run it again with --debug and report what it prints."
-            )
-            self._fail(exits.exit_code(cause), words, hint)
-        sys.exit(128 + self._signal if self._signal else self._code)
-
-    async def _guarded(self, command: Callable[[], Awaitable[None]]) -> None:
-        """The command, cancelled by the first SIGINT or SIGTERM; further ones wait for the tidying up."""
-        async with anyio.create_task_group() as tasks:
-            watching = anyio.CancelScope(shield=True)
-
-            async def watch() -> None:
-                with watching, anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
-                    async for number in signals:
-                        if self._signal:
-                            self.err.print("still tidying up ...")
-                            continue
-                        self._signal = int(number)
-                        self.err.print("interrupted: tidying up ...")
-                        tasks.cancel_scope.cancel()
-
-            if sys.platform != "win32":
-                tasks.start_soon(watch)
-            try:
-                await command()
-            finally:
-                watching.cancel()
-
-    def _fail(self, code: int, message: str, hint: str) -> NoReturn:
-        if self.as_json:
-            self.json.line("error", {"message": message, "hint": hint, "exit_code": code})
-        else:
-            self.err.print("[bold red]error:[/] ", end="")
-            self.err.print(message, markup=False, soft_wrap=True)
-            if hint:
-                self.err.print(f"  {hint}", markup=False, soft_wrap=True)
-        sys.exit(code)
-
-
-def _has_uvloop() -> bool:
-    if sys.platform == "win32":
-        return False
-    try:
-        import uvloop  # noqa: F401  # is it there?
-    except ImportError:
-        return False
-    return True
+    def say(self, text: str) -> None:
+        """One line of a result, for people."""
+        if not (self.as_json or self.quiet):
+            self.out.print(text, markup=False, soft_wrap=True)

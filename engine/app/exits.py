@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from ...agents.errors import AgentError
-from ...store.errors import StoreError
+from ...agents.registry import UnknownKind
+from ...chunker.kernel import NoSuchKernel
+from ...store.errors import ObjectMissing, ShortRead, StoreError
+from ...store.urls import UnknownStore
 from ..base import errors
+from ..ops.operation import root_cause
 
 OK, UNEXPECTED, USAGE = 0, 1, 2
-REFUSED, SOURCE, CHAIN, STORE, DAMAGED, KEY, NOT_FOUND = 3, 4, 5, 6, 7, 8, 9
+REFUSED, SOURCE, CHAIN, STORE, DAMAGED, KEY, NOT_FOUND, WITHDRAWN = 3, 4, 5, 6, 7, 8, 9, 10
 INTERRUPTED, TERMINATED = 130, 143
 
 MEANINGS = {
@@ -21,6 +25,7 @@ MEANINGS = {
     DAMAGED: "the repository is damaged, or `check` found errors",
     KEY: "wrong passphrase or key file, or a key without the right",
     NOT_FOUND: "no such snapshot, source or repository; or a moment that cannot be reached",
+    WITHDRAWN: "the backup was taken for dead by another run, and its snapshot withdrawn; run it again",
     INTERRUPTED: "interrupted (Ctrl-C); nothing half-done is left",
     TERMINATED: "terminated; nothing half-done is left",
 }
@@ -29,18 +34,28 @@ TABLE: tuple[tuple[type[BaseException], int], ...] = (
     # The first class that fits counts, so the narrow ones come first.
     (errors.BrokenChain, CHAIN),
     (errors.SourceFailed, SOURCE),
-    (errors.Lost, STORE),
+    (errors.Lost, WITHDRAWN),
     (errors.Damaged, DAMAGED),
     (errors.WrongKey, KEY),
     (errors.NotFound, NOT_FOUND),
     (errors.NoRepository, NOT_FOUND),
     (errors.Unreachable, NOT_FOUND),
     (errors.Refused, REFUSED),
-    (errors.StrandlineError, UNEXPECTED),
+    (UnknownStore, REFUSED),
+    (ObjectMissing, DAMAGED),
+    (ShortRead, DAMAGED),
     (StoreError, STORE),
+    (UnknownKind, REFUSED),
     (AgentError, SOURCE),
+    (NoSuchKernel, REFUSED),
+    (KeyboardInterrupt, INTERRUPTED),
 )
+
+FORESEEN = (errors.StrandlineError, StoreError, AgentError, NoSuchKernel)
+"""Errors that explain themselves; every other one is a fault of ours."""
 
 
 def exit_code(error: BaseException) -> int:
-    return next((code for kind, code in TABLE if isinstance(error, kind)), UNEXPECTED)
+    """The code for *error*, or for what made a group of tasks fail."""
+    cause = root_cause(error)
+    return next((code for kind, code in TABLE if isinstance(cause, kind)), UNEXPECTED)

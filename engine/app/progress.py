@@ -11,13 +11,14 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn
 from ..base.events import Event, Finished, Found, Phase, Started, StreamStarted, Warned
 from ..base.events import Progress as Totals
 from ..base.units import format_seconds, format_size
+from .words import markup, plain
 
 EVERY = 5.0
 """Seconds between two lines where there is no terminal."""
 
 
 class ProgressReport:
-    """*quiet*: warnings only."""
+    """*quiet*: warnings and errors only."""
 
     def __init__(
         self, console: Console, *, quiet: bool = False, clock: Callable[[], float] = time.monotonic
@@ -25,85 +26,91 @@ class ProgressReport:
         self._console = console
         self._quiet = quiet
         self._clock = clock
-        self._began = clock()
+        self._began: float | None = None
+        """When the first bytes came: what was before is not their rate."""
         self._said = clock()
         self._bars: Progress | None = None
-        self._bar: TaskID | None = None
-        self._word = ""
+        self._bar = TaskID(0)
+        self._title = ""
+        self._where = ""
         self._checking = False
 
     def __call__(self, event: Event) -> None:
         match event:
             case Warned(message=message):
-                self._console.print(f"[yellow]warning:[/] {_plain(message)}", highlight=False)
-            case Found(severity=severity, object=name, message=message):
-                if severity == "error" or not self._quiet:
-                    colour = "red" if severity == "error" else "dim"
-                    self._console.print(
-                        f"[{colour}]{severity}:[/] {_plain(name)}: {_plain(message)}", highlight=False
-                    )
+                self._console.print(f"[yellow]warning:[/] {markup(message)}", soft_wrap=True)
+            case Found(severity="error", object=name, message=message):
+                self._console.print(f"[red]found:[/] {markup(name)}: {markup(message)}", soft_wrap=True)
             case _ if self._quiet:
                 pass
-            case Started(source=source, operation=operation, mode=mode):
-                self._checking = operation == "check"
-                self._start(
-                    f"{operation} {'' if self._checking else source} {mode}".replace("  ", " ").strip()
-                )
+            case Found(object=name, message=message):
+                self._console.print(f"note: {plain(name)}: {plain(message)}", markup=False, soft_wrap=True)
+            case Started():
+                self._start(event)
             case Phase(name=name):
-                self._word = name
+                self._where = name
                 self._show(None)
             case StreamStarted(stream=stream):
-                self._word = stream
+                self._where = stream
             case Totals():
                 self._show(event)
             case Finished():
                 self.close()
 
     def close(self) -> None:
+        """Take the bar away."""
         if self._bars is not None:
             self._bars.stop()
             self._bars = None
 
-    def _start(self, title: str) -> None:
-        self._began = self._said = self._clock()
+    def _start(self, event: Started) -> None:
+        self._checking = event.operation == "check"
+        words = (event.operation, "" if self._checking else event.source, event.mode)
+        self._title = plain(" ".join(word for word in words if word))
+        self._said = self._clock()
         if self._console.is_terminal:
             columns = (
                 SpinnerColumn(),
-                TextColumn("{task.description}"),
+                TextColumn("{task.description}", markup=False),
                 BarColumn(bar_width=24),
-                TextColumn("{task.fields[words]}"),
+                TextColumn("{task.fields[words]}", markup=False),
             )
             self._bars = Progress(*columns, console=self._console, transient=True)
             self._bars.start()
-            self._bar = self._bars.add_task(_plain(title), total=None, words="")
+            self._bar = self._bars.add_task(self._title, total=None, words="")
 
     def _show(self, totals: Totals | None) -> None:
-        words = self._words(totals)
-        if self._bars is not None and self._bar is not None:
+        now = self._clock()
+        if self._began is None and totals is not None:
+            self._began = now
+        if self._bars is not None:
             if totals is None:
-                self._bars.update(self._bar, words=words)
+                self._bars.update(self._bar, words=plain(self._where))
             else:
-                self._bars.update(self._bar, completed=totals.done, total=totals.total, words=words)
-        elif self._clock() - self._said >= EVERY:
-            self._said = self._clock()
-            self._console.print(words, highlight=False, markup=False)
+                self._bars.update(
+                    self._bar, completed=totals.done, total=_expected(totals), words=self._words(totals, now)
+                )
+        elif now - self._said >= EVERY:
+            self._said = now
+            words = plain(self._where) if totals is None else self._words(totals, now)
+            self._console.print(f"{self._title}: {words}", markup=False, soft_wrap=True)
 
-    def _words(self, totals: Totals | None) -> str:
-        if totals is None:
-            return self._word
+    def _words(self, totals: Totals, now: float) -> str:
+        total = _expected(totals)
         if self._checking:
-            return f"{totals.done} of {totals.total} packs"
-        seconds = max(self._clock() - self._began, 1e-6)
-        rate = totals.done / seconds
-        words = f"{format_size(totals.done)}" + (f" of {format_size(totals.total)}" if totals.total else "")
+            return f"{totals.done} of {total} packs"
+        seconds = now - (now if self._began is None else self._began)
+        rate = totals.done / seconds if seconds > 0 else 0.0
+        words = [format_size(totals.done) + (f" of {format_size(total)}" if total else "")]
         if totals.new or totals.stored:
-            words += f", new {format_size(totals.new)}, stored {format_size(totals.stored)}"
-        words += f", {format_size(rate)}/s"
-        if totals.total and rate > 0 and totals.total > totals.done:
-            words += f", {format_seconds((totals.total - totals.done) / rate)} left"
-        return words
+            words += [f"new {format_size(totals.new)}", f"stored {format_size(totals.stored)}"]
+        if rate:
+            words.append(f"{format_size(rate)}/s")
+        if rate and total and total > totals.done:
+            words.append(f"{format_seconds((total - totals.done) / rate)} left")
+        return ", ".join(words)
 
 
-def _plain(text: str) -> str:
-    """Text of others, not markup of ours."""
-    return text.replace("[", "\\[")
+def _expected(totals: Totals) -> int | None:
+    """The total, as long as it can be true: a source may grow while it is read."""
+    return totals.total if totals.total and totals.total >= totals.done else None

@@ -1,33 +1,87 @@
-"""Events -> JSON lines: one object a line, `type` first; sizes in bytes, times in seconds."""
+"""Events -> JSON lines: one object a line.
+
+    type        what it is: the event's name (`stream_started`), or a result's (`snapshot`, `plan`, ...)
+    at          when it was written, ISO 8601, UTC
+    ...         the event's own fields; sizes in bytes, `seconds` in seconds, moments in ISO 8601
+
+`progress` also says what its numbers count: `"unit": "bytes"`, or "packs" for a check.  Of many `progress` lines
+only one every half second is written, and the last before anything else happens.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import re
 import sys
-from typing import Any, TextIO
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from typing import IO, Any
 
-from ..base.events import Event
+from ..base.clock import Now, isoformat, system_now
+from ..base.events import Event, Progress, Started
+
+EVERY = 0.5
+"""Seconds between two lines of progress."""
 
 
 class JsonReport:
-    """Writes every event as a line."""
+    """Writes events and results as lines to *out*, by default standard output."""
 
-    def __init__(self, out: TextIO | None = None) -> None:
+    def __init__(
+        self,
+        out: IO[str] | None = None,
+        *,
+        now: Now = system_now,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._out = out or sys.stdout
+        self._now = now
+        self._clock = clock
+        self._said = clock()
+        self._held: Progress | None = None
+        self._unit = "bytes"
 
     def __call__(self, event: Event) -> None:
+        if isinstance(event, Progress):
+            self._held = event
+            if self._clock() - self._said >= EVERY:
+                self._release()
+            return
+        self._release()
+        if isinstance(event, Started):
+            self._unit = "packs" if event.operation == "check" else "bytes"
         self.line(event_type(event), dataclasses.asdict(event))
 
-    def line(self, kind: str, values: dict[str, Any]) -> None:
-        self._out.write(json.dumps({"type": kind, **values}, default=str) + "\n")
-        self._out.flush()
+    def line(self, kind: str, values: Mapping[str, Any]) -> None:
+        """Write one object of type *kind*."""
+        text = json.dumps({"type": kind, "at": isoformat(self._now()), **values}, default=str)
+        try:
+            self._out.write(text + "\n")
+            self._out.flush()
+        except BrokenPipeError:
+            mute(self._out)
 
     def close(self) -> None:
-        """Nothing is held back."""
+        self._release()
+
+    def _release(self) -> None:
+        if self._held is not None:
+            event, self._held = self._held, None
+            self._said = self._clock()
+            self.line("progress", {**dataclasses.asdict(event), "unit": self._unit})
 
 
 def event_type(event: Event) -> str:
     """`stream_started` for `StreamStarted`."""
     return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", type(event).__name__).lower()
+
+
+def mute(stream: IO[str]) -> None:
+    """Nobody reads *stream* any more, as when its pipe goes to `head`: what is still written goes nowhere."""
+    with suppress(OSError, ValueError):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, stream.fileno())
+        os.close(nowhere)

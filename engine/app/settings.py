@@ -1,138 +1,76 @@
-"""`strandline.toml` -> frozen settings.
+"""`strandline.toml` -> `Settings`, or an error that names the file, the line, the key and, for an unknown key, the nearest valid one.
 
-    [repositories.main]
-    url = "/var/backups/strandline"
-    passphrase = { env = "STRANDLINE_PASSPHRASE" }      # or { file = ".." }, { command = ".." }; or key_file = ".."
+Our own tables and those of agents are checked in the same way: against a frozen struct that forbids unknown fields.  An
+agent's is found by the table's `kind`.
 
-    [sources.shop]
-    kind = "mysql"
-    port = 3307
-    user = "backup"
-    password = { env = "SHOP_PASSWORD" }                # never the password itself
-    repository = "main"                                 # may be left out when there is only one
-    grain = "8KiB"
-    staging = "/var/tmp"
-
-    [targets.fresh]                                     # for `strandline restore shop --into fresh`: fields as of a source
-    kind = "mysql"
-
-Every error names the file, the line, the key and, for an unknown key, the nearest valid one.
+A secret never stands in the file.  A key that is called like one (password, token, ...), wherever in a source's table, and
+a field whose type carries `msgspec.Meta(extra_json_schema={"writeOnly": True})`, must be a table {env | file | command}.
 """
 
 from __future__ import annotations
 
-import difflib
 import os
+import re
 import tomllib
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
+from urllib.parse import urlsplit
 
 import msgspec
 
-from ...agents.base import Agent
 from ...agents.errors import AgentError
 from ...agents.registry import agent_classes, kinds
-from ..base.errors import BadConfiguration, NotFound
-from ..base.secrets import SecretSource
-from ..base.units import parse_size
-from .toml_lines import line_of
+from ...chunker.params import default_params
+from ..base.errors import BadConfiguration
+from .configuration import MEMORY, NAME, RepositorySettings, Settings, SourceSettings, nearest
+from .toml_lines import KeyPath
+from .toml_tables import Table, TableReader
 
-T = TypeVar("T")
-
-NAME = "strandline.toml"
-SECRETS = frozenset({"password", "passphrase"})
-_OURS = ("kind", "repository", "grain", "staging")
+_SECRET = re.compile(r"(?:password|passphrase|passwd|pwd|secret|token|access_key)$", re.IGNORECASE)
 
 
-@dataclass(frozen=True, slots=True)
-class RepositorySettings:
-    """Where a repository is and what opens it; both None: no encryption."""
-
-    name: str
-    url: str
-    passphrase: SecretSource | None = None
-    key_file: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class SourceSettings:
-    """A source or a target: *agent* makes the agent, reading its secrets at that moment."""
-
-    name: str
-    kind: str
-    options: Mapping[str, Any]
+class DefaultsTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     repository: str = ""
-    grain: int | None = None
-    staging: Path | None = None
-
-    def agent(self) -> Agent:
-        settings_class, agent_class = agent_classes(self.kind)
-        values = {
-            key: value.read().value if isinstance(value, SecretSource) else value
-            for key, value in self.options.items()
-        }
-        build: Any = agent_class
-        made: Agent = build(msgspec.convert(values, settings_class))
-        return made
+    memory: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Settings:
-    path: str = ""
-    repositories: Mapping[str, RepositorySettings] = field(default_factory=dict)
-    sources: Mapping[str, SourceSettings] = field(default_factory=dict)
-    targets: Mapping[str, SourceSettings] = field(default_factory=dict)
+class RepositoryTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """*passphrase* is a secret, checked as such."""
 
-    def repository(self, name: str = "") -> RepositorySettings:
-        """The repository called *name*, or the only one."""
-        if not self.repositories:
-            raise NotFound(
-                "no repository is configured",
-                hint=f"Write one into {NAME}, or name it with --repo; see the README.",
-            )
-        if not name and len(self.repositories) == 1:
-            return next(iter(self.repositories.values()))
-        if not name:
-            names = ", ".join(self.repositories)
-            raise NotFound("several repositories are configured", hint=f"Choose one with --repo: {names}.")
-        return _pick("repository", name, self.repositories)
-
-    def source(self, name: str) -> SourceSettings:
-        return _pick("source", name, self.sources)
-
-    def target(self, name: str) -> SourceSettings:
-        return _pick("target", name, self.targets)
+    url: str
+    passphrase: Any = None
+    key_file: str = ""
+    default: bool = False
 
 
-def _pick(what: str, name: str, among: Mapping[str, T]) -> T:
-    if name not in among:
-        near = difflib.get_close_matches(name, among, 1)
-        hint = f"Did you mean {near[0]!r}?" if near else f"Known: {', '.join(among) or 'none'}."
-        raise NotFound(f"no {what} is called {name!r}", hint=hint)
-    return among[name]
+class SourceTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What we know of a source's table; the rest is its agent's."""
+
+    kind: str
+    repository: str = ""
+    grain: str = ""
+    staging: str = ""
 
 
-def find_settings(explicit: str = "") -> Settings:
+def find_settings(explicit: str = "", *, environ: Mapping[str, str] = os.environ) -> Settings:
     """Read the configuration: *explicit*, $STRANDLINE_CONFIG, here, the user's, the machine's; empty if there is none."""
-    wish = explicit or os.environ.get("STRANDLINE_CONFIG", "")
+    wish = explicit or environ.get("STRANDLINE_CONFIG", "")
     if wish:
         return read_settings(Path(wish))
-    home = Path(os.environ.get("XDG_CONFIG_HOME") or "~/.config").expanduser()
-    for path in (Path(NAME), home / "strandline" / NAME, Path("/etc") / NAME):
-        if path.is_file():
-            return read_settings(path)
-    return Settings()
+    home = Path(environ.get("XDG_CONFIG_HOME") or "~/.config").expanduser()
+    usual = (Path(NAME), home / "strandline" / NAME, Path("/etc") / NAME)
+    return next((read_settings(path) for path in usual if path.is_file()), Settings())
 
 
 def read_settings(path: Path) -> Settings:
     try:
         text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise BadConfiguration(
-            f"cannot read the configuration: {error}", hint="Name another file with --config."
-        ) from error
+    except OSError as error:
+        hint = "Name another file with --config."
+        raise BadConfiguration(f"cannot read {path}: {error.strerror}", hint=hint) from error
+    except UnicodeDecodeError as error:
+        raise BadConfiguration(f"{path}: not UTF-8 text: {error.reason} at byte {error.start}") from error
     return parse_settings(text, str(path))
 
 
@@ -141,131 +79,140 @@ def parse_settings(text: str, path: str = NAME) -> Settings:
     try:
         data = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        raise BadConfiguration(f"{path}: not valid TOML: {error}") from error
+        words, line = _toml_error(str(error), text)
+        raise BadConfiguration(f"{path}, line {line}: not valid TOML: {words}") from error
     return _Reader(text, path).settings(data)
 
 
-class _Reader:
-    def __init__(self, text: str, path: str) -> None:
-        self._text = text
-        self._path = path
+def _toml_error(message: str, text: str) -> tuple[str, int]:
+    """`Expected '=' after a key (at line 3, column 5)` as words and a line."""
+    words, _, place = message.rpartition(" (at ")
+    number = re.search(r"line (\d+)", place)
+    # "end of document" is the other place that tomllib knows.
+    return words or message, int(number[1]) if number else text.rstrip().count("\n") + 1
 
-    def settings(self, data: dict[str, Any]) -> Settings:
-        self._known(data, ("repositories", "sources", "targets"), ())
-        repositories = {
-            name: self._repository(name, table) for name, table in self._tables(data, "repositories")
-        }
-        sources = {
-            name: self._source(name, table, "sources") for name, table in self._tables(data, "sources")
-        }
-        targets = {
-            name: self._source(name, table, "targets") for name, table in self._tables(data, "targets")
-        }
-        for section in (sources, targets):
-            for one in section.values():
-                if one.repository and one.repository not in repositories:
-                    where = ("sources", one.name, "repository")
-                    raise self._error(
-                        where,
-                        f"no repository is called {one.repository!r}",
-                        _near(one.repository, repositories),
-                    )
-        return Settings(self._path, repositories, sources, targets)
 
-    def _tables(self, data: dict[str, Any], section: str) -> Iterable[tuple[str, dict[str, Any]]]:
-        found = data.get(section, {})
-        if not isinstance(found, dict):
-            raise self._error((section,), f"[{section}.NAME] must be tables")
-        for name, table in found.items():
+class _Reader(TableReader):
+    """Turns the whole file into settings."""
+
+    def settings(self, data: Table) -> Settings:
+        self.check_keys(data, ("defaults", "repositories", "sources", "targets"), ())
+        tables = dict(self._tables(data, "repositories"))
+        repositories = {name: self._repository(name, table) for name, table in tables.items()}
+        places = {
+            section: {name: self._source(section, name, table) for name, table in self._tables(data, section)}
+            for section in ("sources", "targets")
+        }
+        for section, among in places.items():
+            for name, one in among.items():
+                self._check_name(one.repository, repositories, (section, name, "repository"))
+        defaults = self.convert(self._table(data, "defaults"), DefaultsTable, ("defaults",))
+        self._check_name(defaults.repository, repositories, ("defaults", "repository"))
+        memory = self.size(defaults.memory, ("defaults", "memory"))
+        return Settings(
+            repositories=repositories,
+            sources=places["sources"],
+            targets=places["targets"],
+            default=self._default(tables, defaults.repository),
+            memory=MEMORY if memory is None else memory,
+        )
+
+    def _tables(self, data: Table, section: str) -> Iterator[tuple[str, Table]]:
+        for name, table in self._table(data, section).items():
             if not isinstance(table, dict):
-                raise self._error((section, name), f"[{section}.{name}] must be a table")
+                raise self.error((section, name), f"[{section}] holds tables: write [{section}.NAME]")
+            if not name:
+                raise self.error((section, name), f"an empty name in [{section}]")
             yield name, table
 
-    def _repository(self, name: str, table: dict[str, Any]) -> RepositorySettings:
-        where = ("repositories", name)
-        self._known(table, ("url", "passphrase", "key_file"), where)
-        if "url" not in table:
-            raise self._error(where, "the repository has no `url`")
-        if "passphrase" in table and "key_file" in table:
-            raise self._error((*where, "key_file"), "give either `passphrase` or `key_file`")
-        passphrase = (
-            self._secret(table["passphrase"], (*where, "passphrase")) if "passphrase" in table else None
-        )
-        return RepositorySettings(
-            name,
-            self._text_at(table, "url", where),
-            passphrase,
-            self._text_at(table, "key_file", where, default=""),
-        )
+    def _table(self, data: Table, section: str) -> Table:
+        found = data.get(section, {})
+        if not isinstance(found, dict):
+            raise self.error((section,), f"`{section}` must be a table")
+        return found
 
-    def _source(self, name: str, table: dict[str, Any], section: str) -> SourceSettings:
+    def _default(self, tables: Mapping[str, Table], wish: str) -> str:
+        marked = [name for name, table in tables.items() if table.get("default")]
+        for name in marked:
+            if name != (wish or marked[0]):
+                other = wish or marked[0]
+                raise self.error(
+                    ("repositories", name, "default"), f"`{other}` is the default repository already"
+                )
+        return wish or "".join(marked)
+
+    def _repository(self, name: str, table: Table) -> RepositorySettings:
+        where = ("repositories", name)
+        found = self.convert(table, RepositoryTable, where)
+        if not found.url:
+            raise self.error((*where, "url"), "`url` is empty")
+        if _holds_password(found.url):
+            raise self.error((*where, "url"), "a password never stands in the file, nor in a URL")
+        if "passphrase" in table and found.key_file:
+            raise self.error((*where, "key_file"), "a repository has either `passphrase` or `key_file`")
+        secret = self.secret(table["passphrase"], (*where, "passphrase")) if "passphrase" in table else None
+        return RepositorySettings(found.url, secret, found.key_file)
+
+    def _source(self, section: str, name: str, table: Table) -> SourceSettings:
         where = (section, name)
-        kind = self._text_at(table, "kind", where)
+        ours = set(SourceTable.__struct_encode_fields__)
+        found = self.convert({key: table[key] for key in table if key in ours}, SourceTable, where)
+        rest = {key: value for key, value in table.items() if key not in ours}
+        options, missing = self._options(found.kind, rest, where)
+        grain = self.size(found.grain, (*where, "grain"))
+        try:
+            default_params("dump", None, grain=grain)
+        except ValueError as error:
+            raise self.error((*where, "grain"), f"`grain`: {error}") from error
+        staging = Path(found.staging).expanduser() if found.staging else None
+        return SourceSettings(name, found.kind, options, found.repository, grain, staging, missing)
+
+    def _options(self, kind: str, table: Table, where: KeyPath) -> tuple[Table, str]:
+        """An agent's settings with sources in place of secrets, and what is missing for its kind."""
+        if kind not in kinds():
+            hint = nearest(kind, kinds()) or f"Known are {', '.join(kinds())}."
+            raise self.error((*where, "kind"), f"no kind of source is called `{kind}`", hint)
         try:
             settings_class, _ = agent_classes(kind)
         except AgentError as error:
-            near = _near(kind, kinds())
-            raise self._error((*where, "kind"), str(error.args[0]), near or error.hint) from error
-        fields = {one.encode_name for one in msgspec.structs.fields(settings_class)}
-        self._known(table, (*_OURS, *sorted(fields)), where)
-        options = {key: value for key, value in table.items() if key not in _OURS}
-        plain: dict[str, Any] = {}
-        for key, value in options.items():
-            if key in SECRETS:
-                options[key] = self._secret(value, (*where, key))
-                plain[key] = ""
-            else:
-                plain[key] = value
-        try:
-            msgspec.convert(plain, settings_class)
-        except msgspec.ValidationError as error:
-            words, _, place = str(error).partition(" - at `$")
-            key = place.rstrip("`").lstrip(".").partition("[")[0].partition(".")[0]
-            raise self._error((*where, key) if key else where, f"{key or name}: {words}") from error
-        grain = None
-        if "grain" in table:
-            try:
-                grain = parse_size(self._text_at(table, "grain", where))
-            except ValueError as error:
-                raise self._error((*where, "grain"), str(error)) from error
-        staging = self._text_at(table, "staging", where, default="")
-        repository = self._text_at(table, "repository", where, default="")
-        return SourceSettings(name, kind, options, repository, grain, Path(staging) if staging else None)
+            # A file with many sources must be of use on a machine that has not everybody's drivers.
+            return self._secrets(table, frozenset(), where)[0], f"{error.args[0]}. {error.hint}"
+        fields = msgspec.structs.fields(settings_class)
+        known = [one.encode_name for one in fields]
+        self.check_keys(table, (*known, *SourceTable.__struct_encode_fields__), where)
+        marked = frozenset(one.encode_name for one in fields if _is_write_only(one.type))
+        options, plain = self._secrets(table, marked, where)
+        for one in fields:
+            key = one.encode_name
+            if key.endswith("size") and one.type is int and isinstance(table.get(key), str):
+                options[key] = plain[key] = self.size(table[key], (*where, key))
+        self.convert(plain, settings_class, where)
+        return options, ""
 
-    def _secret(self, value: object, where: tuple[str, ...]) -> SecretSource:
-        words = '{ env = ".." }, { file = ".." } or { command = ".." }'
-        if isinstance(value, str):
-            raise self._error(where, f"a {where[-1]} never stands in the file; write {words}")
-        if (
-            not isinstance(value, dict)
-            or len(value) != 1
-            or not set(value) <= {"env", "file", "command"}
-            or not all(isinstance(one, str) and one for one in value.values())
-        ):
-            raise self._error(where, f"a {where[-1]} is written as {words}")
-        return SecretSource(**value)
+    def _secrets(self, table: Table, marked: frozenset[str], where: KeyPath) -> tuple[Table, Table]:
+        """The table with a `SecretSource` for each secret, and one with just any text there, to be checked."""
+        options, plain = dict(table), dict(table)
+        for key, value in table.items():
+            if key in marked or _SECRET.search(key):
+                options[key], plain[key] = self.secret(value, (*where, key)), "secret"
+            elif isinstance(value, dict):
+                options[key], plain[key] = self._secrets(value, frozenset(), (*where, key))
+        return options, plain
 
-    def _text_at(
-        self, table: dict[str, Any], key: str, where: tuple[str, ...], default: str | None = None
-    ) -> str:
-        value = table.get(key, default)
-        if value is None:
-            raise self._error(where, f"[{'.'.join(where)}] has no `{key}`")
-        if not isinstance(value, str):
-            raise self._error((*where, key), f"`{key}` must be text in quotes, not {type(value).__name__}")
-        return value
-
-    def _known(self, table: dict[str, Any], names: Iterable[str], where: tuple[str, ...]) -> None:
-        names = tuple(names)
-        for key in table:
-            if key not in names:
-                hint = _near(key, names) or f"Known here: {', '.join(names)}."
-                raise self._error((*where, key), f"unknown key `{key}`", hint)
-
-    def _error(self, where: tuple[str, ...], message: str, hint: str = "") -> BadConfiguration:
-        return BadConfiguration(f"{self._path}, line {line_of(self._text, where)}: {message}", hint=hint)
+    def _check_name(self, name: str, repositories: Mapping[str, object], where: KeyPath) -> None:
+        if name and name not in repositories:
+            raise self.error(where, f"no repository is called `{name}`", nearest(name, repositories))
 
 
-def _near(word: str, among: Iterable[str]) -> str:
-    near = difflib.get_close_matches(word, list(among), 1)
-    return f"Did you mean `{near[0]}`?" if near else ""
+def _is_write_only(kind: Any) -> bool:
+    return any(
+        (getattr(one, "extra_json_schema", None) or {}).get("writeOnly")
+        for one in getattr(kind, "__metadata__", ())
+    )
+
+
+def _holds_password(url: str) -> bool:
+    try:
+        return bool(urlsplit(url).password)
+    except ValueError:
+        return False

@@ -1,0 +1,114 @@
+"""What the configuration says, as values; `settings` reads them from `strandline.toml`.
+
+[defaults]                                          # all of it may be left out
+repository = "main"                                 # or `default = true` in the repository's table
+memory = "256MiB"
+
+[repositories.main]
+url = "/var/backups/strandline"
+passphrase = { env = "STRANDLINE_PASSPHRASE" }      # or { file = ".." }, { command = ".." }; or key_file = ".."
+
+[sources.shop]
+kind = "mysql"
+port = 3307
+user = "backup"
+password = { env = "SHOP_PASSWORD" }                # never the password itself
+repository = "main"                                 # may be left out
+grain = "8KiB"                                      # mean size of chunks, for streams that are new
+staging = "/var/tmp"
+
+[targets.fresh]                                     # for `strandline restore shop --into fresh`: fields as of a source
+kind = "mysql"
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+from ..base.errors import NotFound
+from ..base.secrets import SecretSource
+
+T = TypeVar("T")
+
+NAME = "strandline.toml"
+MEMORY = 256 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class RepositorySettings:
+    """Where a repository is and what opens it; neither passphrase nor key file: what the environment says."""
+
+    url: str
+    passphrase: SecretSource | None = None
+    key_file: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class SourceSettings:
+    """A source or a target.  *options* are its agent's settings, a `SecretSource` in place of every secret.
+
+    *missing* says what has to be installed before it can be used.
+    """
+
+    name: str
+    kind: str
+    options: Mapping[str, Any]
+    repository: str = ""
+    grain: int | None = None
+    staging: Path | None = None
+    missing: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """All that a file says.  *default* names a repository, or is empty; *memory* in bytes."""
+
+    repositories: Mapping[str, RepositorySettings] = field(default_factory=dict)
+    sources: Mapping[str, SourceSettings] = field(default_factory=dict)
+    targets: Mapping[str, SourceSettings] = field(default_factory=dict)
+    default: str = ""
+    memory: int = MEMORY
+
+    def repository(self, name: str = "") -> RepositorySettings:
+        """The repository called *name*; else the default one, or the only one."""
+        name = name or self.default
+        if name:
+            return _pick("repository", name, self.repositories)
+        if len(self.repositories) == 1:
+            return next(iter(self.repositories.values()))
+        if not self.repositories:
+            raise NotFound(
+                "no repository is configured",
+                hint=f"Write one into {NAME}, or give --repo with a path or URL.",
+            )
+        raise NotFound(
+            "several repositories are configured, and none of them is the default",
+            hint=f"Choose with --repo ({', '.join(self.repositories)}), or write `default = true` into one.",
+        )
+
+    def source(self, name: str) -> SourceSettings:
+        return _pick("source", name, self.sources)
+
+    def target(self, name: str) -> SourceSettings:
+        return _pick("target", name, self.targets)
+
+    def repository_of(self, source: str) -> str:
+        """The name of the repository that *source* has in the configuration; empty if it says nothing."""
+        return self.sources[source].repository if source in self.sources else ""
+
+
+def nearest(word: str, among: Iterable[str]) -> str:
+    """The sentence that offers what was probably meant, or nothing."""
+    near = difflib.get_close_matches(word, list(among), 1)
+    return f"Did you mean `{near[0]}`?" if near else ""
+
+
+def _pick(what: str, name: str, among: Mapping[str, T]) -> T:
+    if name not in among:
+        known = f"Known: {', '.join(among)}." if among else f"None is configured; see {NAME}."
+        raise NotFound(f"no {what} is called `{name}`", hint=nearest(name, among) or known)
+    return among[name]

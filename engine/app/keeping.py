@@ -1,0 +1,180 @@
+"""Commands that keep a repository: init, check, keys."""
+
+from __future__ import annotations
+
+import getpass
+import sys
+from collections.abc import Awaitable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from anyio import to_thread
+
+from ..base.errors import Refused
+from ..base.secrets import SecretSource
+from ..base.units import format_size
+from ..format.aead import Encryption
+from ..format.keyslot import Role
+from ..ops import check as check_op
+from ..ops.open import init_repository, opened_store
+from ..repo.keys import Key, add_slot, list_slots, remove_slot, write_key_file
+from ..repo.repository import read_config
+from .build import make_key, opened, read_secret, with_environment
+from .configuration import RepositorySettings
+from .context import Context
+from .exits import DAMAGED
+from .words import count, table
+
+
+@dataclass(frozen=True, slots=True)
+class NewKey:
+    """What the command line says of a key that is to be made; exactly one of the two is given."""
+
+    file: str = ""
+    passphrase: SecretSource | str | None = None
+
+    @property
+    def path(self) -> Path:
+        return Path(self.file).expanduser()
+
+    async def make(self) -> Key:
+        if self.file:
+            return await to_thread.run_sync(write_key_file, self.path)
+        if isinstance(self.passphrase, SecretSource):
+            return Key.passphrase(await read_secret(self.passphrase))
+        return Key.passphrase(self.passphrase or "")
+
+    @contextmanager
+    def kept_if_used(self) -> Iterator[None]:
+        """Remove a key file that was just written, if it turns out that it opens nothing."""
+        try:
+            yield
+        except Refused:
+            if self.file:
+                self.path.unlink(missing_ok=True)
+            raise
+
+
+def ask_passphrase() -> str:
+    """From the terminal, twice.  Call it before the event loop begins, so that Ctrl-C ends it."""
+    if not sys.stdin.isatty():
+        raise Refused(
+            "no passphrase was given",
+            hint="Set STRANDLINE_PASSPHRASE, STRANDLINE_PASSPHRASE_FILE or STRANDLINE_PASSPHRASE_COMMAND, "
+            "write `passphrase` into the configuration, or use --new-key-file.",
+        )
+    first = getpass.getpass("New passphrase: ")
+    if not first:
+        raise Refused("the passphrase is empty")
+    if first != getpass.getpass("Once more: "):
+        raise Refused("the two passphrases differ")
+    return first
+
+
+def init(
+    context: Context, place: str, encryption: Encryption, new_key_file: str, label: str
+) -> Awaitable[None]:
+    settings = with_environment(context.repository(place))
+    new: NewKey | None = None
+    if encryption != "none":
+        if new_key_file:
+            new = NewKey(new_key_file)
+        elif settings.passphrase is None and not settings.key_file:
+            new = NewKey(passphrase=ask_passphrase())
+    elif new_key_file:
+        raise Refused("a repository without encryption has no key")
+    return _init(context, settings, encryption, new, label)
+
+
+async def _init(
+    context: Context, settings: RepositorySettings, encryption: Encryption, new: NewKey | None, label: str
+) -> None:
+    if encryption == "none":
+        key = Key.none()
+    else:
+        key = await (new.make() if new else make_key(settings))
+    with (new or NewKey()).kept_if_used():
+        await init_repository(settings.url, key=key, encryption=encryption, label=label)
+    file = (new.file if new else settings.key_file) if key.kind == "keyfile" else ""
+    if context.as_json:
+        values = {"url": settings.url, "encryption": encryption, "key_file": file or None}
+        context.json.line("initialized", values)
+        return
+    context.say(f"Made a repository at {settings.url}.")
+    if encryption == "none":
+        context.say("It is not encrypted: whoever can read its files can read what is backed up.")
+    else:
+        what = f"the key file {file}" if file else "the passphrase"
+        context.say(f"Keep {what} in a second, safe place: without it nothing can ever be restored.")
+
+
+async def check(context: Context) -> None:
+    async with opened(context.repository()) as repo:
+        report = await context.follow(check_op.check(repo, budget=context.budget))
+    if not report.clean:
+        context.exit_code = DAMAGED
+    verdict = "clean" if report.clean else f"damaged, {count(len(report.errors), 'error')}"
+    parts = (
+        f"{count(report.snapshots, 'snapshot')} with {count(report.streams, 'stream')}",
+        f"{count(report.packs, 'pack')} ({format_size(report.pack_bytes)})",
+        count(report.segments, "index segment"),
+    )
+    if context.as_json:
+        values = {
+            "clean": report.clean,
+            "errors": len(report.errors),
+            "notes": len(report.notes),
+            "snapshots": report.snapshots,
+            "streams": report.streams,
+            "packs": report.packs,
+            "pack_bytes": report.pack_bytes,
+            "segments": report.segments,
+            "unnamed_packs": report.unnamed_packs,
+        }
+        context.json.line("checked", values)
+    context.say(f"{verdict}: {', '.join(parts)}.")
+
+
+def key_add(
+    context: Context, role: Role, label: str, file: str, secret: SecretSource | None
+) -> Awaitable[None]:
+    new = NewKey(file) if file else NewKey(passphrase=secret or ask_passphrase())
+    return _key_add(context, role, label, new)
+
+
+async def _key_add(context: Context, role: Role, label: str, new: NewKey) -> None:
+    async with opened(context.repository()) as repo:
+        key = await new.make()
+        with new.kept_if_used():
+            slot = await add_slot(repo.store, repo.config, repo.secrets, key, role=role, label=label)
+    if context.as_json:
+        context.json.line(
+            "key_added", {"id": slot, "role": role, "label": label, "key_file": new.file or None}
+        )
+    context.say(f"Added key {slot} ({role}).")
+
+
+async def key_list(context: Context) -> None:
+    async with opened_store(context.repository().url) as store:
+        config, _ = await read_config(store)
+        slots = await list_slots(store)
+    if context.as_json:
+        for slot in slots:
+            names = ("id", "role", "kind", "label", "created")
+            context.json.line("key", {name: getattr(slot, name) for name in names})
+        return
+    if config.encryption == "none":
+        context.out.print("The repository is not encrypted: it has no keys.")
+        return
+    rows = [(slot.id, slot.role, slot.kind, slot.created, slot.label) for slot in slots]
+    context.out.print(table(("key", "role", "kind", "created", "label"), rows))
+
+
+async def key_remove(context: Context, slot: str) -> None:
+    async with opened(context.repository()) as repo:
+        _ = repo.readers  # who may only write has no business here
+        await remove_slot(repo.store, slot)
+    if context.as_json:
+        context.json.line("key_removed", {"id": slot})
+    context.say(f"Removed key {slot}.")

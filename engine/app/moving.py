@@ -1,0 +1,191 @@
+"""Commands that move data: backup and restore."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ...agents.base import Mode
+from ...chunker.kernel import choose_kernel
+from ..base.clock import isoformat
+from ..base.errors import Refused
+from ..ops import backup as backup_op
+from ..ops import restore as restore_op
+from ..plan.chain import RestorePlan
+from .build import make_agent, opened
+from .configuration import SourceSettings
+from .context import Context
+from .listing import plan_values, print_plan
+from .words import amount, count, facts, requests, share
+
+FILES_SHOWN = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Destination:
+    """Where a restore goes; at most one of the three."""
+
+    to: str = ""
+    into: str = ""
+    to_command: str = ""
+
+    @property
+    def path(self) -> Path:
+        return Path(self.to).expanduser()
+
+    @property
+    def given(self) -> int:
+        return sum(map(bool, (self.to, self.into, self.to_command)))
+
+
+def source_of(files: Sequence[str], sqlite: str, command: str, name: str) -> SourceSettings:
+    """A source that the command line describes, and no configuration."""
+    if not name:
+        raise Refused(
+            "the source has no name", hint="Give it one with --name; its snapshots are stored under it."
+        )
+    if sum(map(bool, (files, sqlite, command))) != 1:
+        raise Refused("a source is one thing", hint="Give one of --files, --sqlite and --command.")
+    if files:
+        return SourceSettings(name, "files", {"paths": list(files)})
+    if sqlite:
+        return SourceSettings(name, "sqlite", {"path": sqlite})
+    return SourceSettings(name, "command", {"command": command})
+
+
+async def backup(context: Context, settings: SourceSettings, mode: Mode) -> None:
+    if choose_kernel().slow:
+        context.err.print("[yellow]warning:[/] the chunker's native module was not built: this will be slow")
+    async with opened(context.repository(settings.repository)) as repo:
+        operation = backup_op.backup(
+            repo,
+            await make_agent(settings),
+            series=settings.name,
+            mode=mode,
+            budget=context.budget,
+            grain=settings.grain,
+            staging=settings.staging,
+        )
+        result = await context.follow(operation)
+    if context.as_json or context.quiet:
+        return
+    snapshot = result.snapshot
+    context.say(f"Snapshot {snapshot.id} of {snapshot.series} ({snapshot.mode}) is stored.")
+    rows = [
+        ("read", amount(result.read, result.seconds)),
+        ("new", share(result.new, result.read)),
+        ("stored", share(result.stored, result.read)),
+        ("streams", count(len(snapshot.streams), "stream")),
+        ("position", snapshot.position.text if snapshot.position else ""),
+        ("store", requests(result.requests)),
+    ]
+    context.out.print(facts(rows))
+
+
+async def restore(
+    context: Context,
+    source: str,
+    destination: Destination,
+    *,
+    at: int | None,
+    snapshot: str,
+    streams: Sequence[str],
+    dry_run: bool,
+    force: bool,
+) -> None:
+    if destination.given > 1 or not (destination.given or dry_run):
+        hint = "Give one of --to DIR, --into TARGET and --to-command COMMAND."
+        raise Refused("say where to restore to", hint=hint)
+    if at is not None and snapshot:
+        raise Refused("--at and --snapshot exclude each other")
+    if streams and destination.into:
+        raise Refused(
+            "a server is restored whole", hint="--stream goes with --to or --to-command; leave it out."
+        )
+    if dry_run and not destination.given:
+        async with opened(context.repository_of(source)) as repo:
+            chosen = await restore_op.plan(repo, series=source, at=at, snapshot=snapshot or None)
+        _show_plan(context, chosen)
+        return
+    staging = context.settings.target(destination.into).staging if destination.into else None
+    async with opened(context.repository_of(source)) as repo:
+        operation = restore_op.restore(
+            repo,
+            series=source,
+            to=await _target(context, destination),
+            at=at,
+            snapshot=snapshot or None,
+            streams=list(streams) or None,
+            force=force,
+            dry_run=dry_run,
+            budget=context.budget,
+            staging=staging,
+        )
+        result = await context.follow(operation)
+    if dry_run:
+        _show_plan(context, result.plan)
+    elif context.as_json:
+        _json_result(context, result)
+    elif not context.quiet:
+        _print_result(context, source, result)
+
+
+async def _target(context: Context, destination: Destination) -> restore_op.Target:
+    if destination.into:
+        return await make_agent(context.settings.target(destination.into))
+    if not destination.to_command:
+        return destination.path
+    try:
+        words = shlex.split(destination.to_command)
+    except ValueError as error:
+        raise Refused(f"--to-command: {error}") from error
+    if not words:
+        raise Refused("--to-command: the command is empty")
+    return words
+
+
+def _show_plan(context: Context, chosen: RestorePlan) -> None:
+    if context.as_json:
+        context.json.line("plan", plan_values(chosen))
+    else:
+        print_plan(context, chosen)
+
+
+def _json_result(context: Context, result: restore_op.RestoreResult) -> None:
+    end = result.end
+    context.json.line(
+        "restored",
+        {
+            **plan_values(result.plan),
+            "restored": result.restored,
+            "seconds": result.seconds,
+            "requests": result.requests,
+            "files": [str(file) for file in result.files],
+            "transactions": end.transactions if end else None,
+            "position": end.position.text if end and end.position else None,
+            "reached": isoformat(end.time) if end and end.time is not None else None,
+        },
+    )
+
+
+def _print_result(context: Context, source: str, result: restore_op.RestoreResult) -> None:
+    plan, end = result.plan, result.end
+    context.say(f"Restored {source} from snapshot {plan.base.snapshot.id}.")
+    rows = [
+        ("restored", amount(result.restored, result.seconds)),
+        ("full", f"of {isoformat(plan.base.time)}"),
+        ("logs", count(len(plan.logs), "log extent") if plan.logs else ""),
+        ("store", requests(result.requests)),
+    ]
+    if end is not None and plan.logs:
+        rows.append(("replayed", count(end.transactions, "transaction")))
+        rows.append(("reached", isoformat(end.time) if end.time is not None else "the full itself"))
+        rows.append(("position", end.position.text if end.position else ""))
+    rows += [
+        ("file" if number == 0 else " ", str(file)) for number, file in enumerate(result.files[:FILES_SHOWN])
+    ]
+    if len(result.files) > FILES_SHOWN:
+        rows.append((" ", f"and {count(len(result.files) - FILES_SHOWN, 'more file')}"))
+    context.out.print(facts(rows))

@@ -1,0 +1,92 @@
+"""Options that commands share, and the types of what is written on the command line.
+
+A command is a function of a `Context` and its own options.  Whatever it does before it returns an awaitable, it does before the event
+loop begins: asking for a passphrase, where Ctrl-C must end it at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial, update_wrapper
+from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeAlias
+
+import click
+
+from ..base.clock import parse_time
+from ..base.units import parse_size
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable
+
+    from .context import Context
+
+P = ParamSpec("P")
+Command: TypeAlias = "Callable[Concatenate[Context, P], Awaitable[None]]"
+
+
+def as_size(ctx: click.Context, param: click.Parameter, value: str | None) -> int | None:
+    """Bytes of "256MiB"."""
+    return _read(parse_size, value)
+
+
+def as_moment(ctx: click.Context, param: click.Parameter, value: str | None) -> int | None:
+    """Microseconds since 1970 UTC of a time with an offset."""
+    return _read(parse_time, value)
+
+
+def _read(parse: Callable[[str], int], value: str | None) -> int | None:
+    try:
+        return None if value is None else parse(value)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from error
+
+
+_OPTIONS = (
+    click.option(
+        "--config",
+        default="",
+        metavar="FILE",
+        help="Configuration (else $STRANDLINE_CONFIG, ./strandline.toml, the user's, the machine's).",
+    ),
+    click.option(
+        "--repo",
+        default="",
+        metavar="NAME|URL",
+        help="Repository: a name in the configuration, a path or a URL.",
+    ),
+    click.option(
+        "--memory",
+        callback=as_size,
+        metavar="SIZE",
+        help="Memory that the process may use, like 256MiB (the default).",
+    ),
+    click.option("--json", "as_json", is_flag=True, help="One JSON object a line on standard output."),
+    click.option("--quiet", is_flag=True, help="No progress, no summary: only warnings and errors."),
+    click.option("--debug", is_flag=True, help="Show where in the program an error came from."),
+)
+
+
+def common(command: Command[P]) -> Callable[..., None]:
+    """Give *command* the options of every command; they arrive as one `Context`."""
+
+    def run(
+        config: str,
+        repo: str,
+        memory: int | None,
+        as_json: bool,
+        quiet: bool,
+        debug: bool,
+        *args: P.args,
+        **options: P.kwargs,
+    ) -> None:
+        from .context import Context
+        from .running import run_command
+
+        context = Context(config, repo, memory, as_json, quiet, debug)
+        run_command(context, partial(command, context, *args, **options))
+
+    update_wrapper(run, command)
+    wrapped: Callable[..., None] = run
+    for option in reversed(_OPTIONS):
+        wrapped = option(wrapped)
+    return wrapped

@@ -31,12 +31,14 @@ from blake3 import blake3
 from ..base.errors import Damaged, Refused
 from .aead import PUBLIC_KEY, Encryption, Recipient, derive_key
 from .names import config_name
+from .records import decode_json
 
 FORMAT = 1
 UNDERSTOOD: frozenset[str] = frozenset()
 PACK_SIZE = 16 << 20
 GROUP_SIZE = 512 << 10
 
+_WHAT = "the repository's configuration"
 _REPOSITORY = re.compile(r"[0-9a-f]{32}")
 _SECRET = re.compile(r"[0-9a-f]{64}")
 
@@ -94,24 +96,24 @@ def decode_config(data: bytes, *, name: str = "") -> Config:
 
     *name* is the object's, if it has one: a configuration that belongs under another name is `Damaged`.
     """
+    body = decode_json(data, _Envelope, _WHAT).config
+    asked = decode_json(body, _FormatOnly, _WHAT)
+    unknown = sorted(set(asked.required) - UNDERSTOOD)
+    if asked.format != FORMAT or unknown:
+        raise Refused(
+            "this repository is of a newer kind",
+            hint="Use a newer strandline.",
+            format=asked.format,
+            required=", ".join(unknown) or "-",
+        )
+    config = decode_json(body, Config, _WHAT)
     try:
-        body = msgspec.json.decode(data, type=_Envelope).config
-        asked = msgspec.json.decode(body, type=_FormatOnly)
-        unknown = sorted(set(asked.required) - UNDERSTOOD)
-        if asked.format != FORMAT or unknown:
-            raise Refused(
-                "this repository is of a newer kind",
-                hint="Use a newer strandline.",
-                format=asked.format,
-                required=", ".join(unknown) or "-",
-            )
-        config = msgspec.json.decode(body, type=Config)
         for record in config.recipients:
             recipient = Recipient(base64.b64decode(record.key, validate=True))
             if recipient.id.hex() != record.id or len(recipient.key) != PUBLIC_KEY:
                 raise Damaged("a recipient in the configuration does not match its id")
-    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
-        raise Damaged(f"the repository's configuration cannot be read: {error}") from error
+    except ValueError as error:
+        raise Damaged(f"{_WHAT} cannot be read: {error}") from error
     if (config.encryption == "none") != (config.secrets is not None) or (
         config.encryption == "none" and config.recipients
     ):
@@ -134,10 +136,7 @@ def decode_config(data: bytes, *, name: str = "") -> Config:
 
 def verify_config(data: bytes, meta_key: bytes) -> None:
     """Raise `Damaged` unless a holder of the secrets wrote *data*."""
-    try:
-        envelope = msgspec.json.decode(data, type=_Envelope)
-    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
-        raise Damaged(f"the repository's configuration cannot be read: {error}") from error
+    envelope = decode_json(data, _Envelope, _WHAT)
     if _mac(bytes(envelope.config), meta_key) != envelope.mac:
         raise Damaged("the repository's configuration was changed by someone who holds no key")
 

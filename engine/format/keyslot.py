@@ -29,6 +29,7 @@ from cryptography.hazmat.primitives.kdf.argon2 import Argon2id
 from ..base.errors import Damaged, Refused, WrongKey
 from .aead import PRIVATE_KEY, Cipher, Reader, derive_key
 from .names import key_name
+from .records import decode_json, decode_msgpack
 
 Role: TypeAlias = Literal["reader", "writer"]
 
@@ -123,10 +124,10 @@ def seal_slot(
 
 def decode_slot(data: bytes, *, name: str = "") -> KeySlot:
     """Read a slot; *name* is the object's, if it has one: a slot that belongs under another name is `Damaged`."""
+    slot = decode_json(data, KeySlot, "a key slot")
     try:
-        slot = msgspec.json.decode(data, type=KeySlot)
         salt, _ = base64.b64decode(slot.salt, validate=True), base64.b64decode(slot.sealed, validate=True)
-    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+    except ValueError as error:
         raise Damaged(f"a key slot cannot be read: {error}") from error
     if not _ID.fullmatch(slot.id) or (name and name != key_name(slot.id)):
         raise Damaged("a key slot lies under another's name", name=name, slot=slot.id[:40])
@@ -146,10 +147,7 @@ def open_slot(slot: KeySlot, material: bytes, repository: str) -> Secrets:
         )
     except Damaged:
         raise WrongKey("this key does not open the slot", slot=slot.id) from None
-    try:
-        secrets = msgspec.msgpack.decode(plain, type=Secrets)
-    except (msgspec.MsgspecError, RecursionError) as error:
-        raise Damaged(f"a key slot holds no secrets: {error}", slot=slot.id) from error
+    secrets = decode_msgpack(plain, Secrets, "what a key slot holds")
     sizes = {len(secrets.id_key), len(secrets.cut_key), len(secrets.meta_key)}
     if (
         secrets.role != slot.role

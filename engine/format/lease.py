@@ -14,8 +14,8 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from ..base.errors import Damaged
 from ..base.ids import PACK_ID
+from .records import decode_msgpack
 
 
 class Lease(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -44,14 +44,8 @@ def encode_record(record: Lease | GcRecord) -> bytes:
 
 
 def decode_lease(data: bytes) -> Lease:
-    try:
-        return msgspec.msgpack.decode(data, type=Lease)
-    except (msgspec.MsgspecError, RecursionError) as error:
-        raise Damaged(f"a lease cannot be read: {error}") from error
+    return decode_msgpack(data, Lease, "a lease")
 
 
 def decode_gc(data: bytes) -> GcRecord:
-    try:
-        return msgspec.msgpack.decode(data, type=GcRecord)
-    except (msgspec.MsgspecError, RecursionError) as error:
-        raise Damaged(f"a gc record cannot be read: {error}") from error
+    return decode_msgpack(data, GcRecord, "a gc record")

@@ -22,6 +22,7 @@ import zstandard
 
 from ..base.errors import Damaged, SourceFailed
 from .recipe import Recipe
+from .records import decode_msgpack
 
 MAX_SNAPSHOT = 1 << 30
 
@@ -127,6 +128,6 @@ def decode_snapshot(data: bytes) -> Snapshot:
         if not 0 <= zstandard.frame_content_size(data) <= MAX_SNAPSHOT:
             raise Damaged("a snapshot claims an impossible size")
         plain = zstandard.ZstdDecompressor().decompress(data, allow_extra_data=False)
-        return msgspec.msgpack.decode(plain, type=Snapshot)
-    except (zstandard.ZstdError, msgspec.MsgspecError, RecursionError) as error:
+    except zstandard.ZstdError as error:
         raise Damaged(f"a snapshot cannot be read: {error}") from error
+    return decode_msgpack(plain, Snapshot, "a snapshot")

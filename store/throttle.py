@@ -15,6 +15,8 @@ import anyio
 from .base import Buffer, ObjectInfo, Store
 
 _PAGE = 1000
+_LOOK_AGAIN = 1.0
+"""Seconds after which a waiter looks whether something was given back."""
 
 
 class Bucket:
@@ -32,26 +34,21 @@ class Bucket:
         self._rate = rate
         self._sleep = sleep
         self._clock = clock
-        self._free = 0.0
+        self._queue = anyio.Lock(fast_acquire=True)
+        self._free = clock()
         """When everything taken until now has been paid for."""
 
     async def take(self, size: int) -> None:
         """Wait until it is our turn, in the order of asking.  *size* is paid for by those who come later."""
         if self._rate is None:
             return
-        now = self._clock()
-        pause = max(0.0, self._free - now)
-        price = size / self._rate
-        self._free = now + pause + price
-        if pause:
-            try:
-                await self._sleep(pause)
-            except BaseException:
-                self._free -= price  # cancelled: nothing was transferred
-                raise
+        async with self._queue:
+            while (pause := self._free - self._clock()) > 0:
+                await self._sleep(min(pause, _LOOK_AGAIN))
+            self.pay(size)
 
-    def owe(self, size: int) -> None:
-        """Take what turned out to be more than was known when `take` was called."""
+    def pay(self, size: int) -> None:
+        """Take at once what turned out to be more, or give back what turned out to be less."""
         if self._rate is not None:
             self._free = max(self._free, self._clock()) + size / self._rate
 
@@ -79,12 +76,15 @@ class ThrottledStore(Store):
         )
 
     async def get(self, name: str, *, start: int = 0, size: int | None = None) -> bytes:
-        await self._down.take(size or 0)
-        async with self._places:
-            data = await self._inner.get(name, start=start, size=size)
-        if size is None:
-            self._down.owe(len(data))
-        return data
+        asked, got = max(size or 0, 0), 0
+        await self._down.take(asked)
+        try:
+            async with self._places:
+                data = await self._inner.get(name, start=start, size=size)
+            got = len(data)
+            return data
+        finally:
+            self._down.pay(got - asked)  # a range past the end may be any size, and brings nothing
 
     async def stat(self, name: str) -> ObjectInfo:
         async with self._places:

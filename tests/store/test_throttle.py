@@ -1,0 +1,205 @@
+"""No more than its share, by a clock that stands still unless somebody sleeps."""
+
+from __future__ import annotations
+
+import anyio
+import anyio.lowlevel
+import pytest
+from strandline.store.errors import ObjectMissing, ShortRead
+from strandline.store.memory import MemoryStore
+from strandline.store.throttle import ThrottledStore
+
+
+class Time:
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    async def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+    def store(self, inner=None, **options) -> ThrottledStore:
+        return ThrottledStore(inner or MemoryStore(), sleep=self.sleep, clock=lambda: self.now, **options)
+
+
+class Slow(MemoryStore):
+    """Counts who is inside at the same time."""
+
+    inside = most = 0
+
+    async def stat(self, name):
+        self.inside += 1
+        self.most = max(self.most, self.inside)
+        await anyio.sleep(0.001)
+        self.inside -= 1
+        return await super().stat(name)
+
+
+async def test_uploads_keep_to_their_rate():
+    time = Time()
+    store = time.store(upload_rate=100)
+
+    began = time.now
+    for number in range(10):
+        await store.put(f"put/{number}", bytes(50))
+        await store.replace("lease", bytes(50))
+    await store.put("last", b"")
+
+    assert time.now - began == pytest.approx(10.0)
+
+
+@pytest.mark.parametrize("size", [100, None])
+async def test_downloads_keep_to_their_rate_whether_or_not_the_size_is_known(size):
+    time = Time()
+    store = time.store(download_rate=50)
+    await store.put("a", bytes(100))
+
+    began = time.now
+    for _ in range(5):
+        await store.get("a", size=size)
+    await store.get("a", size=0)
+
+    assert time.now - began == pytest.approx(10.0)
+
+
+async def test_up_and_down_do_not_wait_for_each_other():
+    time = Time()
+    store = time.store(upload_rate=1, download_rate=1000)
+    await store.put("a", bytes(100))
+
+    began = time.now
+    await store.get("a", size=100)
+    await store.stat("a")
+    await store.delete("a")
+
+    assert time.now == began
+
+
+async def test_idle_time_is_not_saved_up():
+    time = Time()
+    store = time.store(upload_rate=10)
+    await store.put("a", bytes(10))
+    time.now += 1000
+
+    began = time.now
+    await store.put("b", bytes(100))
+    await store.put("c", bytes(10))
+
+    assert time.now - began == pytest.approx(10.0)
+
+
+async def test_without_a_rate_nobody_sleeps():
+    async def sleep(seconds):
+        pytest.fail("slept")
+
+    store = ThrottledStore(MemoryStore(), sleep=sleep)
+    for number in range(5):
+        await store.put(f"{number}", bytes(1 << 20))
+        await store.get(f"{number}")
+
+
+async def test_what_was_asked_for_and_did_not_come_is_not_paid_for():
+    time = Time()
+    store = time.store(download_rate=10)
+    await store.put("a", bytes(10))
+
+    began = time.now
+    for start, size in ((0, 1 << 60), (5, 6), (0, -1)):
+        with pytest.raises((ShortRead, ValueError)):
+            await store.get("a", start=start, size=size)
+    with pytest.raises(ObjectMissing):
+        await store.get("b", size=1000)
+    assert await store.get("a", size=10) == bytes(10)
+
+    assert time.now == began
+
+
+async def test_who_waits_behind_one_who_got_nothing_goes_on():
+    """The first asks for more than there is, and is slow to learn it."""
+
+    class Hesitant(MemoryStore):
+        async def get(self, name, *, start=0, size=None):
+            if size == 1 << 60:
+                await let_go.wait()
+            return await super().get(name, start=start, size=size)
+
+    let_go = anyio.Event()
+    now = 0.0
+
+    async def sleep(seconds):
+        nonlocal now
+        now += seconds
+        if now > 5:
+            let_go.set()
+        await anyio.lowlevel.checkpoint()
+
+    store = ThrottledStore(Hesitant(), download_rate=1.0, sleep=sleep, clock=lambda: now)
+    await store.put("a", b"x")
+
+    async def ask_for_too_much():
+        with pytest.raises(ShortRead):
+            await store.get("a", size=1 << 60)
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(ask_for_too_much)
+        await anyio.lowlevel.checkpoint()
+        assert await store.get("a", size=1) == b"x"
+
+    assert 5 < now < 10
+
+
+async def test_who_gives_up_waiting_does_not_pay():
+    now = 0.0
+
+    async def sleep(seconds):
+        nonlocal now
+        now += seconds
+        await anyio.sleep(0.001)
+
+    store = ThrottledStore(MemoryStore(), upload_rate=10, sleep=sleep, clock=lambda: now)
+    await store.put("a", bytes(500))
+    with anyio.move_on_after(0.01) as scope:
+        await store.put("b", bytes(1000))
+    assert scope.cancelled_caught
+
+    await store.put("c", bytes(10))
+
+    assert now == pytest.approx(50.0)
+
+
+async def test_no_more_are_inside_than_allowed():
+    inner = Slow()
+    await inner.put("a", b"")
+    store = ThrottledStore(inner, concurrency=3)
+
+    async with anyio.create_task_group() as tasks:
+        for _ in range(12):
+            tasks.start_soon(store.stat, "a")
+
+    assert inner.most == 3
+
+
+async def test_a_listing_holds_no_place_while_it_is_read():
+    store = ThrottledStore(MemoryStore(), concurrency=1)
+    for name in "abc":
+        await store.put(name, b"")
+
+    with anyio.fail_after(1):
+        async for info in store.scan():
+            async for other in store.scan():
+                assert (await store.stat(other.name)).size == 0
+            await store.delete(info.name)
+
+
+async def test_a_listing_of_several_pages_is_whole():
+    store = ThrottledStore(MemoryStore(), concurrency=1)
+    names = [f"{number:05}" for number in range(2000)]
+    for name in names:
+        await store.put(name, b"")
+
+    assert [info.name async for info in store.scan()] == names
+
+
+@pytest.mark.parametrize("options", [{"concurrency": 0}, {"upload_rate": 0}, {"download_rate": -1.0}])
+def test_what_would_stand_still_is_refused(options):
+    with pytest.raises(ValueError, match="not a"):
+        ThrottledStore(MemoryStore(), **options)

@@ -2,24 +2,16 @@
 
 from __future__ import annotations
 
-import json
-import tracemalloc
-from base64 import b64encode
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 import msgspec
 import pytest
 import zstandard
-from blake3 import blake3
 from hypothesis import given
 from hypothesis import strategies as st
-from strandline.engine.base.errors import Damaged, Refused, SourceFailed
-from strandline.engine.format.aead import Cipher, Recipient
+from strandline.engine.base.errors import Damaged, SourceFailed
 from strandline.engine.format.arrays import u32_bytes
 from strandline.engine.format.config import decode_config
 from strandline.engine.format.indexfile import decode_segment
-from strandline.engine.format.keyslot import Argon2, decode_slot, open_slot, seal_slot
+from strandline.engine.format.keyslot import decode_slot
 from strandline.engine.format.lease import decode_gc, decode_lease
 from strandline.engine.format.pack import (
     MAX_FRAME,
@@ -34,36 +26,18 @@ from strandline.engine.format.recipe import Hole, Run, decode_rows, encode_row
 from strandline.engine.format.snapshot import decode_snapshot, encode_snapshot
 
 from .golden import read
+from .memory import MIB, within
 from .specimens import (
     BODIES,
-    CREATED,
     ENCRYPTIONS,
-    KEY_FILE,
     READER,
-    REPOSITORY,
-    SALT,
-    SECRETS,
-    SLOT,
     SNAPSHOT,
     pack_key,
 )
 
-MIB = 1 << 20
-
 
 def squeeze(data: bytes) -> bytes:
     return zstandard.ZstdCompressor().compress(data)
-
-
-@contextmanager
-def within(limit: int) -> Iterator[None]:
-    """The block's allocations never exceed *limit* bytes at the same time."""
-    tracemalloc.start()
-    try:
-        yield
-        assert tracemalloc.get_traced_memory()[1] < limit
-    finally:
-        tracemalloc.stop()
 
 
 def frame(codec: int, plain: int, sizes: list[int], payload: bytes, *, count: int | None = None) -> bytes:
@@ -227,109 +201,6 @@ def test_a_snapshot_that_swells_or_trails_is_damaged(data):
 def test_a_snapshot_that_could_not_be_read_back_is_not_written(change):
     with pytest.raises(SourceFailed):
         encode_snapshot(msgspec.structs.replace(SNAPSHOT, **change))
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        {"repository": "../../.."},
-        {"repository": "/etc"},
-        {"repository": REPOSITORY + "\n"},
-        {"repository": REPOSITORY.upper()},
-        {"repository": ""},
-        {"secrets": {"id_key": "00" * 31, "cut_key": "00" * 32, "meta_key": "00" * 32}},
-        {"secrets": {"id_key": "zz" * 32, "cut_key": "00" * 32, "meta_key": "00" * 32}},
-        {"secrets": None},
-        {"encryption": "aes-256-gcm"},
-        {"encryption": "rot13"},
-        {"pack_size": 0},
-        {"pack_size": 1 << 40},
-        {"pack_size": -(1 << 70)},
-        {"group_size": 0},
-        {"group_size": 128 * MIB},
-        {"recipients": [{"id": Recipient(b"x").id.hex(), "key": "eA=="}]},
-    ],
-    ids=str,
-)
-def test_a_configuration_that_makes_no_sense_is_damaged(change):
-    good = json.loads(read("config-none.json"))
-
-    with pytest.raises(Damaged):
-        decode_config(json.dumps({"config": {**good["config"], **change}, "mac": good["mac"]}).encode())
-
-
-def test_a_recipient_that_no_key_has_is_damage():
-    good = json.loads(read("config-aes-256-gcm.json"))
-    short = Recipient(READER.recipient.key[:-1])
-    for record in (
-        {"id": short.id.hex(), "key": "eA=="},
-        {"id": Recipient(b"x").id.hex(), "key": "eA=="},
-        {"id": READER.recipient.id.hex(), "key": "no base64"},
-    ):
-        good["config"]["recipients"] = [record]
-        with pytest.raises(Damaged):
-            decode_config(json.dumps(good).encode())
-
-
-@pytest.mark.parametrize("change", [{"format": 2}, {"required": ["tomorrow"]}, {"format": 0}])
-def test_a_newer_repository_is_refused_before_anything_else_is_read(change):
-    with pytest.raises(Refused):
-        decode_config(json.dumps({"config": {"format": 1, **change}, "mac": ""}).encode())
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        {"id": "../../config"},
-        {"id": ""},
-        {"salt": "AAAA"},
-        {"salt": ""},
-        {"salt": "*"},
-        {"sealed": "*"},
-        {"argon2": None},
-        {"kind": "keyfile"},
-        {"role": "owner"},
-        {"argon2": {"memory_kib": 4 << 20, "iterations": 1, "lanes": 1}},
-        {"argon2": {"memory_kib": 1 << 20, "iterations": 9, "lanes": 1}},
-        {"argon2": {"memory_kib": 64, "iterations": 1 << 31, "lanes": 1}},
-        {"argon2": {"memory_kib": 64, "iterations": 0, "lanes": 1}},
-        {"argon2": {"memory_kib": 64, "iterations": 1, "lanes": 0}},
-        {"argon2": {"memory_kib": 64, "iterations": 1, "lanes": 9}},
-        {"argon2": {"memory_kib": -64, "iterations": 1, "lanes": 1}},
-        {"argon2": {"memory_kib": 1 << 20, "iterations": 1, "lanes": 1 << 16}},
-    ],
-    ids=str,
-)
-def test_a_slot_that_makes_no_sense_is_damaged_before_any_work_is_done(change):
-    good = json.loads(read("slot-writer-passphrase.json"))
-
-    with within(MIB), pytest.raises(Damaged):
-        decode_slot(json.dumps({**good, **change}).encode())
-
-
-def test_a_slot_that_could_not_be_read_back_is_not_made():
-    with pytest.raises(Refused):
-        seal_slot(
-            SECRETS,
-            b"x",
-            slot=SLOT,
-            role="reader",
-            repository=REPOSITORY,
-            label="",
-            created=CREATED,
-            argon2=Argon2(memory_kib=1 << 21),
-        )
-
-
-@pytest.mark.parametrize("secrets", [b"", b"\x80", b"\x93", msgspec.msgpack.encode({"id_key": b"short"})])
-def test_a_slot_that_holds_other_than_secrets_is_damaged(secrets):
-    slot = decode_slot(read("slot-reader-keyfile.json"))
-    key = blake3(KEY_FILE + SALT, derive_key_context="strandline 1 key slot").digest()
-    place = f"keys/{SLOT} reader {REPOSITORY}".encode()
-    sealed = Cipher("aes-256-gcm", key).seal(bytes(12), secrets, place)
-
-    with pytest.raises(Damaged):
-        open_slot(msgspec.structs.replace(slot, sealed=b64encode(sealed).decode()), KEY_FILE, REPOSITORY)
 
 
 @pytest.mark.parametrize("size", [0, 5, 16, 24, 31, 33])

@@ -3,25 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from array import array
 
-import msgspec
 import pytest
 from blake3 import blake3
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from strandline.engine.base.errors import Damaged, StrandlineError, WrongKey
-from strandline.engine.format.aead import TAG, Cipher, Reader
-from strandline.engine.format.config import (
-    PlainSecrets,
-    decode_config,
-    encode_config,
-    recipient_record,
-    verify_config,
-)
-from strandline.engine.format.keyslot import Secrets, decode_slot, open_slot, seal_slot
-from strandline.engine.format.names import config_name, key_name
+from strandline.engine.format.aead import TAG, Cipher
 from strandline.engine.format.pack import (
     RAW,
     PackKey,
@@ -36,21 +25,14 @@ from strandline.engine.format.sealed import ObjectSeal
 from .golden import read
 from .specimens import (
     BODIES,
-    CONFIGS,
-    COST,
     COUNTS,
-    CREATED,
     ENCRYPTIONS,
     IDS,
-    KEY_FILE,
     OLD_READER,
-    PASSPHRASE,
     PLACES,
     READER,
-    REPOSITORY,
     SECRETS,
     SIZES,
-    SLOT,
     fixed,
     pack_key,
     seal_of,
@@ -238,19 +220,6 @@ def test_sizes_of_frames_are_not_seen_in_the_store():
     ]
 
 
-# Keys --------------------------------------------------------------------------------------------------------------------
-
-
-def test_a_writers_slot_opens_no_pack():
-    slot = decode_slot(read("slot-writer-passphrase.json"))
-    secrets = open_slot(slot, PASSPHRASE, REPOSITORY)
-
-    assert (secrets.role, secrets.readers) == ("writer", ())
-    for pack in (read("pack-aes-256-gcm.bin"), PackKey.make("aes-256-gcm", READER.recipient).header):
-        with pytest.raises(WrongKey):
-            PackKey.open(pack, "aes-256-gcm", [Reader(key) for key in secrets.readers])
-
-
 def test_a_pack_opens_for_its_recipient_only():
     header = PackKey.make("aes-256-gcm", READER.recipient).header
 
@@ -279,135 +248,3 @@ def test_an_unsealed_pack_is_not_accepted_where_packs_are_sealed():
         PackKey.open(unsealed, "aes-256-gcm", [READER])
     with pytest.raises(Damaged):
         PackKey.open(read("pack-header.bin"), "none", [])
-
-
-@pytest.mark.parametrize("name", ["slot-reader-passphrase.json", "slot-writer-passphrase.json"])
-@pytest.mark.parametrize(
-    "change",
-    [
-        {"id": "0" * 16},
-        {"role": "reader"},
-        {"role": "writer"},
-        {"argon2": {"memory_kib": 64, "iterations": 1, "lanes": 2}},
-        {"salt": "A" * 22 + "=="},
-        {"sealed": "A" * 200},
-        {"sealed": ""},
-    ],
-    ids=str,
-)
-def test_a_slot_that_was_altered_does_not_open(name, change):
-    good = json.loads(read(name))
-    if good | change == good:
-        assert open_slot(decode_slot(json.dumps(good).encode()), PASSPHRASE, REPOSITORY)
-        return
-
-    with pytest.raises(WrongKey):
-        open_slot(decode_slot(json.dumps({**good, **change}).encode()), PASSPHRASE, REPOSITORY)
-
-
-def test_a_slot_opens_with_its_own_key_in_its_own_repository_only():
-    slot = decode_slot(read("slot-reader-passphrase.json"))
-
-    for material, repository in (
-        (b"wrong", REPOSITORY),
-        (b"", REPOSITORY),
-        (KEY_FILE, REPOSITORY),
-        (PASSPHRASE, "0" * 32),
-    ):
-        with pytest.raises(WrongKey):
-            open_slot(slot, material, repository)
-
-
-def test_a_slot_that_was_copied_to_another_name_is_none():
-    """Otherwise removing a slot would leave its copy open."""
-    data = read("slot-reader-keyfile.json")
-
-    decode_slot(data, name=key_name(SLOT))
-    with pytest.raises(Damaged):
-        decode_slot(data, name=key_name("0" * 16))
-
-
-@settings(max_examples=25)
-@given(
-    st.sampled_from(["reader", "writer"]),
-    st.binary(min_size=1, max_size=40),
-    st.booleans(),
-    st.text(max_size=9),
-)
-def test_slots_come_back(role, material, passphrase, label):
-    secrets = Secrets.generate()
-    data = seal_slot(
-        secrets,
-        material,
-        slot=SLOT,
-        role=role,
-        repository=REPOSITORY,
-        label=label,
-        created=CREATED,
-        argon2=COST if passphrase else None,
-    )
-
-    slot = decode_slot(data, name=key_name(SLOT))
-
-    assert (slot.label, slot.kind == "passphrase") == (label, passphrase)
-    assert open_slot(slot, material, REPOSITORY) == secrets.for_role(role)
-
-
-def test_secrets_do_not_show_themselves():
-    shown = repr([SECRETS, READER, pack_key("aes-256-gcm")])
-
-    for secret in (SECRETS.id_key, SECRETS.meta_key, READER.key, pack_key("aes-256-gcm").key):
-        assert secret.hex() not in shown
-        assert repr(secret)[2:-1] not in shown
-
-
-# Configuration -----------------------------------------------------------------------------------------------------------
-
-
-def test_a_recipient_that_no_holder_of_the_secrets_named_is_refused():
-    mallory = Reader(fixed("mallory", 96)).recipient
-    honest = CONFIGS["aes-256-gcm"]
-    forged = msgspec.structs.replace(honest, recipients=(*honest.recipients, recipient_record(mallory)))
-    body = json.loads(encode_config(forged, fixed("a guess")))
-    old_mac = json.loads(encode_config(honest, SECRETS.meta_key))["mac"]
-
-    for mac in (body["mac"], old_mac, "", "0" * 64):
-        data = msgspec.json.encode({"config": body["config"], "mac": mac})
-        assert decode_config(data).recipient == mallory
-        with pytest.raises(Damaged):
-            verify_config(data, SECRETS.meta_key)
-
-
-def test_every_changed_byte_of_a_configuration_is_found(encryption):
-    good = read(f"config-{encryption}.json")
-
-    for at in range(len(good)):
-        data = good[:at] + bytes([good[at] ^ 1]) + good[at + 1 :]
-        with pytest.raises(StrandlineError):
-            verify_config(data, SECRETS.meta_key)
-            decode_config(data)
-
-
-def test_an_older_configuration_does_not_come_back_under_a_later_number():
-    """After a rotation, whoever can write to the store would have new packs sealed to the old recipient again."""
-    data = read("config-aes-256-gcm.json")
-
-    decode_config(data, name=config_name(2))
-    for number in (1, 3, 9_999_999_999):
-        with pytest.raises(Damaged):
-            decode_config(data, name=config_name(number))
-
-
-def test_a_configuration_never_holds_both_a_recipient_and_open_secrets():
-    plain = PlainSecrets(*(key.hex() for key in (SECRETS.id_key, SECRETS.cut_key, SECRETS.meta_key)))
-    contradictions = [
-        msgspec.structs.replace(CONFIGS["aes-256-gcm"], secrets=plain),
-        msgspec.structs.replace(CONFIGS["none"], secrets=None),
-        msgspec.structs.replace(CONFIGS["aes-256-gcm"], recipients=()),
-        msgspec.structs.replace(CONFIGS["none"], recipients=CONFIGS["aes-256-gcm"].recipients),
-        msgspec.structs.replace(CONFIGS["aes-256-gcm"], encryption="none"),
-    ]
-
-    for config in contradictions:
-        with pytest.raises(Damaged):
-            decode_config(encode_config(config, SECRETS.meta_key))

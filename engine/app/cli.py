@@ -58,10 +58,14 @@ def backup(
     context: Context, source: str, mode: Any, files: tuple[str, ...], sqlite: str, command: str, name: str
 ) -> Awaitable[None]:
     """Back up SOURCE, as the configuration describes it."""
-    loose = bool(files or sqlite or command or name)
-    if loose == bool(source):
+    loose = sum(map(bool, (files, sqlite, command)))
+    if loose + bool(source) != 1:
         raise click.UsageError(
-            "Give a SOURCE of the configuration, or --files, --sqlite or --command with --name."
+            "Give either a SOURCE of the configuration, or one of --files, --sqlite and --command."
+        )
+    if bool(name) != bool(loose):
+        raise click.UsageError(
+            "--name goes with --files, --sqlite or --command: snapshots are stored under it."
         )
     from . import moving
 
@@ -91,6 +95,13 @@ def restore(
     context: Context, /, source: str, to: str, into: str, to_command: str, **options: Any
 ) -> Awaitable[None]:
     """Restore SOURCE."""
+    given = sum(map(bool, (to, into, to_command)))
+    if given > 1 or not (given or options["dry_run"]):
+        raise click.UsageError("Say where to: give one of --to DIR, --into TARGET and --to-command COMMAND.")
+    if options["at"] is not None and options["snapshot"]:
+        raise click.UsageError("--at and --snapshot exclude each other.")
+    if options["streams"] and into:
+        raise click.UsageError("A server is restored whole: --stream goes with --to or --to-command.")
     from . import moving
 
     return moving.restore(context, source, moving.Destination(to, into, to_command), **options)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ...agents.errors import AgentError
+from ...agents.errors import AgentError, ChainBroken
 from ...agents.registry import UnknownKind
 from ...chunker.kernel import NoSuchKernel
 from ...store.errors import ObjectMissing, ShortRead, StoreError
@@ -46,6 +46,7 @@ TABLE: tuple[tuple[type[BaseException], int], ...] = (
     (ShortRead, DAMAGED),
     (StoreError, STORE),
     (UnknownKind, REFUSED),
+    (ChainBroken, CHAIN),
     (AgentError, SOURCE),
     (NoSuchKernel, REFUSED),
     (KeyboardInterrupt, INTERRUPTED),

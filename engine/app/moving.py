@@ -25,7 +25,7 @@ FILES_SHOWN = 20
 
 @dataclass(frozen=True, slots=True)
 class Destination:
-    """Where a restore goes; at most one of the three."""
+    """Where a restore goes: one of the three, or none for a dry run."""
 
     to: str = ""
     into: str = ""
@@ -42,12 +42,6 @@ class Destination:
 
 def source_of(files: Sequence[str], sqlite: str, command: str, name: str) -> SourceSettings:
     """A source that the command line describes, and no configuration."""
-    if not name:
-        raise Refused(
-            "the source has no name", hint="Give it one with --name; its snapshots are stored under it."
-        )
-    if sum(map(bool, (files, sqlite, command))) != 1:
-        raise Refused("a source is one thing", hint="Give one of --files, --sqlite and --command.")
     if files:
         return SourceSettings(name, "files", {"paths": list(files)})
     if sqlite:
@@ -95,15 +89,6 @@ async def restore(
     dry_run: bool,
     force: bool,
 ) -> None:
-    if destination.given > 1 or not (destination.given or dry_run):
-        hint = "Give one of --to DIR, --into TARGET and --to-command COMMAND."
-        raise Refused("say where to restore to", hint=hint)
-    if at is not None and snapshot:
-        raise Refused("--at and --snapshot exclude each other")
-    if streams and destination.into:
-        raise Refused(
-            "a server is restored whole", hint="--stream goes with --to or --to-command; leave it out."
-        )
     if dry_run and not destination.given:
         async with opened(context.repository_of(source)) as repo:
             chosen = await restore_op.plan(repo, series=source, at=at, snapshot=snapshot or None)

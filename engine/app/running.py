@@ -13,6 +13,7 @@ from functools import partial
 from typing import NoReturn, TypeAlias
 
 import anyio
+import click
 from anyio.abc import TaskStatus
 
 from ..ops.operation import root_cause
@@ -47,7 +48,7 @@ class _Run:
             anyio.run(partial(self._guarded, work), backend_options={"use_uvloop": _has_uvloop()})
         except BaseException as error:
             cause = root_cause(error)
-            if isinstance(cause, SystemExit):
+            if isinstance(cause, SystemExit | click.ClickException):
                 raise cause from None
             if self._context.debug:
                 self._context.err.print_exception()

@@ -1,0 +1,245 @@
+"""What may stand in `strandline.toml`, and the words for what may not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+import pytest
+from strandline.agents.errors import AgentError
+from strandline.agents.registry import UnknownKind
+from strandline.engine.app import settings as settings_module
+from strandline.engine.app.configuration import RepositorySettings, Settings
+from strandline.engine.app.settings import find_settings, parse_settings, read_settings
+from strandline.engine.base.errors import BadConfiguration, NotFound
+from strandline.engine.base.secrets import SecretSource
+
+MAIN = '[repositories.main]\nurl = "/r"\n'
+SHOP = MAIN + '[sources.shop]\nkind = "mysql"\n'
+FILES = MAIN + '[sources.dumps]\nkind = "files"\n'
+TOOL = MAIN + '[sources.tool]\nkind = "command"\ncommand = "true"\n'
+
+
+def test_everything_has_its_place():
+    found = parse_settings(
+        SHOP
+        + 'password = { env = "SHOP" }\nport = 3307\nrepository = "main"\ngrain = "8KiB"\nstaging = "/var/tmp"\n'
+        + '[targets.fresh]\nkind = "mysql"\npassword = { command = "pass shop" }\n'
+        + '[defaults]\nmemory = "1GiB"\nrepository = "main"\n'
+    )
+
+    shop = found.source("shop")
+    assert (shop.kind, shop.repository, shop.grain, shop.staging) == ("mysql", "main", 8192, Path("/var/tmp"))
+    assert shop.options == {"password": SecretSource(env="SHOP"), "port": 3307}
+    assert found.target("fresh").options == {"password": SecretSource(command="pass shop")}
+    assert found.memory == 1 << 30
+    assert found.repository() == RepositorySettings("/r")
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "says", "hint"),
+    [
+        ("[repositorys.main]\n", 1, "unknown key `repositorys`", "Did you mean `repositories`?"),
+        (SHOP + "\npasword = 1\n", 6, "unknown key `pasword`", "Did you mean `password`?"),
+        (SHOP + "zzzz = 1\n", 5, "unknown key `zzzz`", "Known here: host, port,"),
+        (MAIN + "urls = 1\n", 3, "unknown key `urls`", "Did you mean `url`?"),
+        (MAIN + 'passphrase = { evn = "X" }\n', 3, "unknown key `evn`", "Did you mean `env`?"),
+        (SHOP + 'port = "3307"\n', 5, "`port` must be a whole number, not text in quotes", ""),
+        (
+            FILES + 'paths = [\n  "a",\n  3]\n',
+            7,
+            "`paths`, element 2, must be text in quotes, not a whole",
+            "",
+        ),
+        (FILES + 'paths = "a"\n', 5, "`paths` must be a list [..], not text in quotes", ""),
+        (TOOL.replace('"true"', "1"), 5, "`command` must be text in quotes or a list [..]", ""),
+        (FILES + 'stream_kind = "pags"\n', 5, "`stream_kind` cannot be `pags`", "Did you mean `pages`?"),
+        (FILES + 'stream_kind = "x"\n', 5, "`stream_kind` cannot be `x`", "It is one of dump, pages, log."),
+        (FILES + 'settle = "5"\n', 5, "`settle` must be a number, not text", ""),
+        (FILES + 'page_size = "large"\n', 5, "`page_size`: not a size: 'large'; write it like 256MiB", ""),
+        (MAIN + "default = 1\n", 3, "`default` must be true or false, not a whole number", ""),
+        ("\n[repositories.main]\nkey_file = 'k'\n", 2, "[repositories.main] has no `url`", ""),
+        ("[repositories.main]\nurl = ''\n", 2, "`url` is empty", ""),
+        (MAIN + '[sources.shop]\nhost = "h"\n', 3, "[sources.shop] has no `kind`", ""),
+        (MAIN + '[sources.shop]\nkind = "mysq"\n', 4, "no kind of source is called `mysq`", "mysql"),
+        (
+            MAIN + '[sources.shop]\nkind = "dbase"\n',
+            4,
+            "no kind of source is called `dbase`",
+            "Known are command,",
+        ),
+        (SHOP + 'repository = "man"\n', 5, "no repository is called `man`", "Did you mean `main`?"),
+        ('[defaults]\nrepository = "x"\n', 2, "no repository is called `x`", ""),
+        ('[defaults]\nmemory = "lots"\n', 2, "`memory`: not a size: 'lots'", ""),
+        (SHOP + 'grain = "1KiB"\n', 5, "`grain`: a grain is 2048 to", ""),
+        (SHOP + 'grain = "8 whales"\n', 5, "`grain`: not a size", ""),
+        ("sources = 3\n", 1, "`sources` must be a table", ""),
+        ("[sources]\nshop = 3\n", 2, "[sources] holds tables: write [sources.NAME]", ""),
+        ('[sources.""]\nkind = "files"\n', 1, "an empty name in [sources]", ""),
+        (
+            MAIN + "default = true\n[repositories.b]\nurl = 'b'\ndefault = true\n",
+            6,
+            "`main` is the default repository already",
+            "",
+        ),
+        (
+            MAIN + "key_file = 'k'\npassphrase = { env = 'X' }\n",
+            3,
+            "has either `passphrase` or `key_file`",
+            "",
+        ),
+        ("a = 1\na = 2\n", 2, "not valid TOML: Cannot overwrite a value", ""),
+        ("[a]\n\n[a]\n", 3, "not valid TOML: Cannot declare ('a',) twice", ""),
+        ("a = 1\n\nb = \n", 3, "not valid TOML: Invalid value", ""),
+        ("a = 1\nb = [1,\n", 2, "not valid TOML", ""),
+    ],
+)
+def test_an_error_names_the_line_the_key_and_what_was_meant(text, line, says, hint):
+    with pytest.raises(BadConfiguration) as caught:
+        parse_settings(text, "the.toml")
+
+    assert str(caught.value).startswith(f"the.toml, line {line}: ")
+    assert says in str(caught.value)
+    assert hint in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "key"),
+    [
+        (MAIN + 'passphrase = "hunter2"\n', 3, "passphrase"),
+        (SHOP + 'password = "hunter2"\n', 5, "password"),
+        (TOOL + '[sources.tool.env]\nHOME = "/"\nPGPASSWORD = "hunter2"\n', 8, "PGPASSWORD"),
+        (TOOL + 'env = { MYSQL_PWD = "hunter2" }\n', 6, "MYSQL_PWD"),
+        (MAIN + '[targets.t]\nkind = "mysql"\npassword = "hunter2"\n', 5, "password"),
+    ],
+)
+def test_a_secret_never_stands_in_the_file(text, line, key):
+    with pytest.raises(BadConfiguration, match=f"line {line}: a {key} never stands in the file") as caught:
+        parse_settings(text)
+
+    assert "hunter2" not in str(caught.value) + caught.value.hint
+    assert '{ env = "NAME" }' in caught.value.hint
+
+
+def test_a_password_does_not_stand_in_a_url_either():
+    with pytest.raises(
+        BadConfiguration, match="line 2: a password never stands in the file, nor in a URL"
+    ) as caught:
+        parse_settings('[repositories.main]\nurl = "s3://user:hunter2@bucket"\n')
+
+    assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "value", ["3", "{}", '{ env = "A", file = "b" }', '{ env = "" }', "{ env = 3 }", '["x"]']
+)
+def test_a_secret_is_one_of_three(value):
+    with pytest.raises(BadConfiguration, match=r"line 5: `password` must be (just one of )?\{ env"):
+        parse_settings(f"{SHOP}password = {value}\n")
+
+
+def test_an_agent_marks_its_secrets(monkeypatch):
+    class Marked(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+        pin: Annotated[str, msgspec.Meta(extra_json_schema={"writeOnly": True})] = ""
+
+    monkeypatch.setattr(settings_module, "agent_classes", lambda kind: (Marked, object))
+
+    with pytest.raises(BadConfiguration, match="line 5: a pin never stands in the file"):
+        parse_settings(SHOP + 'pin = "1234"\n')
+    assert parse_settings(SHOP + 'pin = { env = "PIN" }\n').source("shop").options == {
+        "pin": SecretSource(env="PIN")
+    }
+
+
+def test_sizes_of_an_agent_have_units():
+    assert parse_settings(FILES + 'page_size = "16KiB"\n').source("dumps").options["page_size"] == 16384
+    assert parse_settings(FILES + "page_size = 512\n").source("dumps").options["page_size"] == 512
+
+
+def test_a_missing_driver_is_not_missed_before_it_is_used(monkeypatch):
+    """A machine that only restores files reads the same file as the one that dumps."""
+
+    def without(kind: str) -> None:
+        raise UnknownKind(
+            "a mysql source needs the Python package x", hint="Run: pip install 'strandline[mysql]'"
+        )
+
+    monkeypatch.setattr(settings_module, "agent_classes", without)
+
+    found = parse_settings(SHOP + 'password = { env = "X" }\nanything = 1\n')
+
+    assert "pip install" in found.source("shop").missing
+    with pytest.raises(BadConfiguration, match="never stands"):
+        parse_settings(SHOP + 'password = "x"\n')
+
+
+def test_unknown_kinds_are_agents_errors():
+    """The reader catches no more than this."""
+    assert issubclass(UnknownKind, AgentError)
+
+
+TWO = MAIN + "[repositories.other]\nurl = '/o'\n"
+
+
+def test_the_only_repository_is_the_default_one():
+    assert parse_settings(MAIN).repository().url == "/r"
+
+
+@pytest.mark.parametrize("text", [TWO + "default = true\n", TWO + "[defaults]\nrepository = 'other'\n"])
+def test_the_default_repository_can_be_named(text):
+    assert parse_settings(text).repository().url == "/o"
+
+
+def test_without_a_default_one_must_be_chosen():
+    with pytest.raises(NotFound, match="several repositories are configured") as caught:
+        parse_settings(TWO).repository()
+
+    assert "main, other" in caught.value.hint
+    assert parse_settings(TWO).repository("main").url == "/r"
+
+
+def test_what_is_not_there_is_said_with_what_was_meant():
+    with pytest.raises(NotFound, match="no repository is configured"):
+        Settings().repository()
+    with pytest.raises(NotFound, match="no source is called `shpo`") as caught:
+        parse_settings(SHOP).source("shpo")
+    assert caught.value.hint == "Did you mean `shop`?"
+    with pytest.raises(NotFound, match="no target is called `fresh`"):
+        parse_settings(SHOP).target("fresh")
+
+
+def write(path: Path, url: str) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(f'[repositories.main]\nurl = "{url}"\n')
+    return path
+
+
+def test_the_nearest_file_is_read(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    explicit = write(tmp_path / "a.toml", "explicit")
+    named = write(tmp_path / "b.toml", "named")
+    user = write(tmp_path / "home" / ".config" / "strandline" / "strandline.toml", "user")
+    environ = {"STRANDLINE_CONFIG": str(named)}
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+
+    assert find_settings(str(explicit), environ=environ).repository().url == "explicit"
+    assert find_settings(environ=environ).repository().url == "named"
+    assert find_settings(environ={}).repository().url == "user"
+    assert find_settings(environ={"XDG_CONFIG_HOME": str(user.parent.parent)}).repository().url == "user"
+    write(tmp_path / "strandline.toml", "here")
+    assert find_settings(environ={}).repository().url == "here"
+
+
+def test_a_file_that_was_named_must_be_there(tmp_path):
+    with pytest.raises(BadConfiguration, match=r"cannot read .*none\.toml: No such file") as caught:
+        find_settings(str(tmp_path / "none.toml"), environ={})
+    assert "--config" in caught.value.hint
+
+
+def test_a_file_must_be_text(tmp_path):
+    path = tmp_path / "x.toml"
+    path.write_bytes(b"a = '\xff'\n")
+
+    with pytest.raises(BadConfiguration, match="not UTF-8 text: invalid start byte at byte 5"):
+        read_settings(path)

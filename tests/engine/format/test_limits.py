@@ -8,6 +8,7 @@ import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
 from strandline.engine.base.errors import Damaged, SourceFailed
+from strandline.engine.format import snapshot
 from strandline.engine.format.arrays import u32_bytes
 from strandline.engine.format.config import decode_config
 from strandline.engine.format.indexfile import decode_segment
@@ -20,6 +21,7 @@ from strandline.engine.format.pack import (
     PackKey,
     PackTable,
     decode_body,
+    open_table,
     table_span,
 )
 from strandline.engine.format.recipe import Hole, Run, decode_rows, encode_row
@@ -33,6 +35,7 @@ from .specimens import (
     READER,
     SNAPSHOT,
     pack_key,
+    seal_of,
 )
 
 
@@ -117,6 +120,26 @@ def test_a_segment_of_four_billion_packs_is_damaged():
         list(decode_segment(b"\xff" * 4 + read("segment.bin")[4:]))
 
 
+def test_a_segment_ends_with_its_last_table_and_not_before():
+    good = read("segment.bin")
+    table = read("table.bin")
+    beyond = u32_bytes((1,)) + bytes(32) + u32_bytes((len(table) + 1,)) + table
+
+    for data in (good + b"\0", good[:-1], good[:40], good[:3], b""):
+        with pytest.raises(Damaged):
+            list(decode_segment(data))
+    with pytest.raises(Damaged):
+        next(decode_segment(beyond))
+
+
+def test_a_table_that_begins_elsewhere_than_its_packs_header_ends_is_damaged():
+    seal, header = seal_of("none"), pack_key("none").header
+    table = PackTable.decode(read("table.bin"))
+
+    with pytest.raises(Damaged):
+        open_table(header, seal.seal("table", header, table.encode()), seal)
+
+
 @pytest.mark.parametrize("size", [0, 1, 20, 30, 0x7FFFFFFF, 0xFFFFFFFF])
 def test_a_table_that_does_not_lie_in_its_pack_is_damaged(size):
     with pytest.raises(Damaged):
@@ -172,6 +195,9 @@ def test_arrays_nested_beyond_the_stack_are_damage_in_msgpack(parse):
     "data",
     [
         pytest.param(squeeze(b"")[:4] + b"\xe0" + b"\xff" * 8, id="a size beyond all bounds"),
+        pytest.param(
+            b"\x28\xb5\x2f\xfd\xe0" + (2 << 30).to_bytes(8, "little") + b"\1\0\0", id="a size of 2 GiB"
+        ),
         pytest.param(UNSIZED, id="no size"),
         pytest.param(squeeze(read("snapshot.msgpack")) + b"x", id="bytes after it"),
         pytest.param(SKIPPED, id="a skippable frame"),
@@ -181,6 +207,13 @@ def test_arrays_nested_beyond_the_stack_are_damage_in_msgpack(parse):
 def test_a_snapshot_that_swells_or_trails_is_damaged(data):
     with within(MIB), pytest.raises(Damaged):
         decode_snapshot(data)
+
+
+def test_a_snapshot_that_would_be_too_large_to_read_is_not_written(monkeypatch):
+    monkeypatch.setattr(snapshot, "MAX_SNAPSHOT", 1000)
+
+    with pytest.raises(SourceFailed):
+        encode_snapshot(SNAPSHOT)
 
 
 @pytest.mark.parametrize(

@@ -43,6 +43,7 @@ MAY_IMPORT = {
     "engine.app": (*ENGINE[:6], *LEAVES),
     "engine": ("engine",),  # the shop window of the engine
     "": ("engine", *LEAVES),  # the shop window of all
+    "__main__": ("engine.app",),  # python -m strandline
 }
 
 Sources = Mapping[str, str]

@@ -68,6 +68,8 @@ class Channel(Generic[T]):
             if self._state == "ended":
                 raise StopAsyncIteration
             if self._state == "torn":
+                # When everything here is being cancelled, that is the reason, not the tear that it made.
+                await anyio.lowlevel.checkpoint_if_cancelled()
                 raise TornStream("the stream was cut off by a failure")
             self._filled = anyio.Event()
             await self._filled.wait()

@@ -64,11 +64,15 @@ def ask_passphrase() -> str:
             hint="Set STRANDLINE_PASSPHRASE, STRANDLINE_PASSPHRASE_FILE or STRANDLINE_PASSPHRASE_COMMAND, "
             "write `passphrase` into the configuration, or use --new-key-file.",
         )
-    first = getpass.getpass("New passphrase: ")
-    if not first:
-        raise Refused("the passphrase is empty")
-    if first != getpass.getpass("Once more: "):
-        raise Refused("the two passphrases differ")
+    try:
+        first = getpass.getpass("New passphrase: ")
+        if not first:
+            raise Refused("the passphrase is empty")
+        if first != getpass.getpass("Once more: "):
+            raise Refused("the two passphrases differ")
+    except KeyboardInterrupt:
+        sys.stderr.write("\n")  # what is said next should not stand behind the question
+        raise
     return first
 
 

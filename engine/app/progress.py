@@ -16,6 +16,9 @@ from .words import markup, plain
 EVERY = 5.0
 """Seconds between two lines where there is no terminal."""
 
+BLINK = 0.1
+"""Seconds between two looks of the bar: gigabytes a second are thousands of events."""
+
 
 class ProgressReport:
     """*quiet*: warnings and errors only."""
@@ -83,17 +86,17 @@ class ProgressReport:
         now = self._clock()
         if self._began is None and totals is not None:
             self._began = now
-        if self._bars is not None:
-            if totals is None:
-                self._bars.update(self._bar, words=plain(self._where))
-            else:
-                self._bars.update(
-                    self._bar, completed=totals.done, total=_expected(totals), words=self._words(totals, now)
-                )
-        elif now - self._said >= EVERY:
-            self._said = now
-            words = plain(self._where) if totals is None else self._words(totals, now)
+        if totals is None and self._bars is not None:
+            self._bars.update(self._bar, words=plain(self._where))
+            return
+        if now - self._said < (EVERY if self._bars is None else BLINK):
+            return
+        self._said = now
+        words = plain(self._where) if totals is None else self._words(totals, now)
+        if self._bars is None:
             self._console.print(f"{self._title}: {words}", markup=False, soft_wrap=True)
+        elif totals is not None:
+            self._bars.update(self._bar, completed=totals.done, total=_expected(totals), words=words)
 
     def _words(self, totals: Totals, now: float) -> str:
         total = _expected(totals)

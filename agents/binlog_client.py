@@ -25,7 +25,7 @@ from .binlog import (
     Event,
 )
 from .errors import AccessDenied, ChainBroken, LogDamaged, SourceUnreachable
-from .mysql_connect import MySQLConnection
+from .mysql_connect import RIGHTS, MySQLConnection
 
 _COM_BINLOG_DUMP = 0x12
 _NON_BLOCK = 1
@@ -36,7 +36,7 @@ HEARTBEAT_SECONDS = 5
 SILENCE = 60.0
 """Seconds without a byte, heartbeats included, after which the server counts as gone."""
 
-_NO_SUCH_LOG, _DENIED = 1236, 1227
+_FATAL, _DENIED = 1236, 1227
 
 
 async def prepare_dump(connection: MySQLConnection) -> None:
@@ -54,7 +54,8 @@ async def dump_events(
 ) -> AsyncGenerator[Event, None]:
     """The events of *file* from offset *start*, the FORMAT_DESCRIPTION first; ends before another file begins.
 
-    Afterwards the connection is of no more use; close it.
+    With *server_id* 0 we are nobody's replica; with another, the server ends any other client of that id.  Afterwards the connection
+    is of no more use; close it.
     """
     await prepare_dump(connection)
     raw: Any = connection.raw
@@ -63,6 +64,8 @@ async def dump_events(
     await raw._execute_command(_COM_BINLOG_DUMP, payload)
     described = False
     async for packet in _packets(raw._reader):
+        if not packet:
+            raise LogDamaged("the server sent an empty packet")
         if packet[0] == 0xFF:
             raise _server_error(packet, file)
         if packet[0] == 0xFE and len(packet) < 9:
@@ -123,11 +126,15 @@ def _server_error(packet: memoryview, file: str) -> Exception:
     code = int.from_bytes(packet[1:3], "little")
     words = bytes(packet[3:]).decode("utf-8", "replace")
     words = words[6:] if words.startswith("#") else words
-    if code == _NO_SUCH_LOG and ("could not find" in words.lower() or "purged" in words.lower()):
+    if code == _FATAL and ("could not find" in words.lower() or "purged" in words.lower()):
         return ChainBroken(f"the server no longer has {file}: {words}")
+    if code == _FATAL and "truncated" in words.lower():
+        return ChainBroken(
+            f"{file} was cut off by a crash of the server and cannot be read to its end: {words}"
+        )
     if code in (_DENIED, 1045):
         return AccessDenied(
             f"the server does not let this user read its binary log: {words}",
-            hint="GRANT REPLICATION SLAVE ON *.* to the backup user (MariaDB also: BINLOG MONITOR).",
+            hint=RIGHTS,
         )
     return LogDamaged(f"the server cannot read {file}: {words}", code=code)

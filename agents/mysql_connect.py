@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import ssl
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -13,8 +14,11 @@ import anyio
 import anyio.lowlevel
 import msgspec
 import pymysql
+from pymysql.constants import CLIENT
 
-from .errors import AccessDenied, AgentError, SourceRefused, SourceUnreachable
+from .errors import AccessDenied, AgentError, SourceRefused, SourceUnreachable, ToolFailed
+
+_WEEK = 604_800
 
 
 class MySQLSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -22,8 +26,8 @@ class MySQLSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
 
     *socket* is used instead of host and port where it is given.  *tls* "off", "on" (encrypted, certificate not checked) or "verify"
     (checked against *tls_ca*, or the system's).  *dump*, *client*, *binlog* name the vendor's tools; empty: found by the server's
-    flavour.  *server_id* is what we call ourselves as a replication client, 0: chosen.  *flush_logs* closes the server's
-    current log file before a log backup, so that everything up to now is taken.  Times in seconds.
+    flavour.  *server_id* is what we call ourselves as a replication client; 0, like the vendor's own log tool.  *flush_logs*
+    closes the server's current log file before a log backup, so that everything up to now is taken.  Times in seconds.
     """
 
     host: str = "127.0.0.1"
@@ -57,6 +61,17 @@ class _QuietCursor(aiomysql.DictCursor):  # type: ignore[misc]  # aiomysql has n
         return
 
 
+class _Connection(aiomysql.Connection):  # type: ignore[misc]  # aiomysql has no types
+    """One that never speaks in the clear where encryption was asked for."""
+
+    async def _request_authentication(self) -> None:
+        if self._ssl_context and not self.server_capabilities & CLIENT.SSL:
+            raise SourceRefused(
+                "the server offers no encryption", hint="Configure TLS on the server, or set `tls` to off."
+            )
+        await super()._request_authentication()
+
+
 class MySQLConnection:
     """*raw* is aiomysql's connection; *version* as the server says it."""
 
@@ -65,6 +80,11 @@ class MySQLConnection:
         self.settings = settings
         self.version = version.removeprefix("5.5.5-")
         self.is_mariadb = "mariadb" in f"{version} {comment}".lower()
+
+    def at_least(self, major: int, minor: int) -> bool:
+        """Is the server's version that or a later one?"""
+        found = re.match(r"(\d+)\.(\d+)", self.version)
+        return found is not None and (int(found[1]), int(found[2])) >= (major, minor)
 
     async def execute(self, statement: str, values: Sequence[object] = ()) -> list[dict[str, Any]]:
         """Rows of one statement, by column name."""
@@ -95,30 +115,20 @@ class MySQLConnection:
 @asynccontextmanager
 async def connected(settings: MySQLSettings) -> AsyncIterator[MySQLConnection]:
     """A connection for as long as the block runs."""
-    raw = None
+    # Not `aiomysql.connect`: it drops a connection that is cancelled half way without closing it.
+    raw = _Connection(
+        host=settings.host,
+        port=settings.port,
+        unix_socket=settings.socket or None,
+        user=settings.user or None,
+        password=settings.password,
+        charset="utf8mb4",
+        autocommit=True,
+        ssl=_tls(settings),
+        program_name="strandline",
+    )
     try:
-        with anyio.fail_after(settings.connect_timeout):
-            raw = await aiomysql.connect(
-                host=settings.host,
-                port=settings.port,
-                unix_socket=settings.socket or None,
-                user=settings.user or None,
-                password=settings.password,
-                charset="utf8mb4",
-                autocommit=True,
-                ssl=_tls(settings),
-                program_name="strandline",
-            )
-    except TimeoutError:
-        raise SourceUnreachable("the server does not answer", server=settings.place) from None
-    except (pymysql.err.MySQLError, OSError, asyncio.IncompleteReadError) as error:
-        raise translate(error, settings) from error
-    try:
-        row = {}
-        async with raw.cursor(aiomysql.DictCursor) as cursor:
-            await cursor.execute("SELECT @@version AS version, @@version_comment AS comment")
-            row = await cursor.fetchone()
-        yield MySQLConnection(raw, settings, row["version"], row["comment"])
+        yield await _open(raw, settings)
     finally:
         # No goodbye: a server that is gone would not hear it.
         raw.close()
@@ -126,16 +136,45 @@ async def connected(settings: MySQLSettings) -> AsyncIterator[MySQLConnection]:
             await anyio.lowlevel.checkpoint()
 
 
+async def _open(raw: Any, settings: MySQLSettings) -> MySQLConnection:
+    try:
+        with anyio.fail_after(settings.connect_timeout):
+            await raw._connect()
+            async with raw.cursor(_QuietCursor) as cursor:
+                # A long dump, or a store that is slow, keeps the server waiting for us.
+                await cursor.execute(
+                    f"SET SESSION wait_timeout={_WEEK}, net_read_timeout={_WEEK}, net_write_timeout={_WEEK}"
+                )
+                await cursor.execute("SELECT @@version AS version, @@version_comment AS comment")
+                row = await cursor.fetchone()
+    except TimeoutError:
+        raise SourceUnreachable("the server does not answer", server=settings.place) from None
+    except (pymysql.err.MySQLError, OSError, asyncio.IncompleteReadError) as error:
+        raise translate(error, settings) from error
+    return MySQLConnection(raw, settings, row["version"], row["comment"])
+
+
 def _tls(settings: MySQLSettings) -> ssl.SSLContext | None:
     if settings.tls == "off":
         return None
-    context = ssl.create_default_context(cafile=settings.tls_ca or None)
+    if settings.tls not in ("on", "verify"):
+        raise SourceRefused('`tls` is "off", "on" or "verify"', tls=settings.tls)
+    try:
+        context = ssl.create_default_context(cafile=settings.tls_ca or None)
+    except (OSError, ssl.SSLError) as error:
+        raise SourceRefused(f"cannot read the certificates: {error}", tls_ca=settings.tls_ca) from error
     if settings.tls == "on":
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
-    elif settings.tls != "verify":
-        raise SourceRefused('`tls` is "off", "on" or "verify"', tls=settings.tls)
     return context
+
+
+RIGHTS = (
+    "GRANT SELECT, SHOW VIEW, TRIGGER, EVENT, RELOAD, LOCK TABLES, REPLICATION SLAVE and BINLOG MONITOR (MySQL: REPLICATION CLIENT)"
+    " ON *.* to the backup user."
+)
+_REFUSED, _LACKS = (1044, 1045, 1698), (1142, 1143, 1227, 1370)
+_GONE = (2002, 2003, 2006, 2013, 2055, 1053, 1927)
 
 
 def translate(error: Exception, settings: MySQLSettings) -> AgentError:
@@ -144,12 +183,30 @@ def translate(error: Exception, settings: MySQLSettings) -> AgentError:
     arguments: tuple[object, ...] = tuple(error.args)
     code = arguments[0] if arguments and isinstance(arguments[0], int) else 0
     words = str(arguments[1]) if len(arguments) > 1 else str(error)
-    if code in (1044, 1045, 1698):
+    if code in _REFUSED:
         return AccessDenied(f"the server refuses user {settings.user!r}: {words}", server=settings.place)
-    if code in (1142, 1227, 1370, 1143):
-        return AccessDenied(f"user {settings.user!r} lacks a right: {words}", server=settings.place)
-    if code in (2002, 2003, 2006, 2013, 2055, 1053, 1927) or isinstance(
-        cause, OSError | asyncio.IncompleteReadError
-    ):
+    if code in _LACKS:
+        return AccessDenied(
+            f"user {settings.user!r} lacks a right: {words}", hint=RIGHTS, server=settings.place
+        )
+    if code in _GONE or isinstance(cause, OSError | asyncio.IncompleteReadError):
         return SourceUnreachable(f"the server cannot be reached: {words}", server=settings.place)
     return SourceRefused(f"the server refuses: {words}", code=code, server=settings.place)
+
+
+def said_by_tool(error: ToolFailed, settings: MySQLSettings) -> AgentError:
+    """A vendor tool's error in our words, by the server's code in it; *error* itself if there is none that we know."""
+    codes = {int(code) for code in re.findall(r"(?:rror:? |ERROR |\()(\d{4})\b", str(error))}
+    if codes & {*_REFUSED, *_LACKS}:
+        return AccessDenied(f"user {settings.user!r} lacks a right: {error}", hint=RIGHTS)
+    if codes & set(_GONE):
+        return SourceUnreachable(
+            f"the server ended the tool's connection: {error}",
+            hint="See the server's error log.  If the store was slow meanwhile: raise the server's net_write_timeout.",
+        )
+    if 1412 in codes:
+        return ToolFailed(
+            f"a table was altered while it was dumped: {error}",
+            hint="Run the backup again at a quieter time.",
+        )
+    return error

@@ -39,7 +39,12 @@ def find_tool(wish: str, purpose: Literal["dump", "client", "binlog"], *, mariad
 
 def tool_environment() -> dict[str, str]:
     """Times are UTC everywhere, whatever the machine thinks."""
-    return {"TZ": "UTC", "MYSQL_HISTFILE": os.devnull}
+    return {"TZ": "UTC", "MYSQL_HISTFILE": os.devnull, "MYSQL_TEST_LOGIN_FILE": os.devnull}
+
+
+def secrets(settings: MySQLSettings) -> tuple[str, ...]:
+    """What a tool's words must not show.  A password of a few letters is in half of all sentences, and no tool is told to print it."""
+    return (settings.password,) if len(settings.password) >= 6 else ()
 
 
 @asynccontextmanager

@@ -1,0 +1,135 @@
+"""What matters of a MySQL or MariaDB server before it is backed up: who it is, and what an operator should know in time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from .base import Position, SourceIdentity
+from .mysql_connect import MySQLConnection
+
+_FACTS = (
+    "lower_case_table_names",
+    "innodb_page_size",
+    "character_set_server",
+    "collation_server",
+    "sql_mode",
+    "binlog_format",
+    "gtid_mode",
+    "max_allowed_packet",
+)
+_VARIABLES = (
+    "log_bin",
+    "server_id",
+    "hostname",
+    "sync_binlog",
+    "binlog_checksum",
+    "expire_logs_days",
+    "binlog_expire_logs_seconds",
+)
+_THEIRS = "('mysql', 'sys', 'information_schema', 'performance_schema')"
+_NOT_TRANSACTIONAL = (
+    "SELECT CONCAT(table_schema, '.', table_name) AS name FROM information_schema.tables"
+    " WHERE table_type IN ('BASE TABLE', 'SYSTEM VERSIONED') AND engine NOT IN ('InnoDB', 'ROCKSDB', 'SEQUENCE')"
+    f" AND table_schema NOT IN {_THEIRS} ORDER BY 1"
+)
+_VERSIONED = (
+    "SELECT CONCAT(t.table_schema, '.', t.table_name) AS name, MAX(c.data_type = 'bigint') AS by_transaction"
+    " FROM information_schema.tables t LEFT JOIN information_schema.columns c ON c.table_schema = t.table_schema"
+    " AND c.table_name = t.table_name AND c.generation_expression = 'ROW START'"
+    " WHERE t.table_type = 'SYSTEM VERSIONED' GROUP BY 1 ORDER BY 1"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """*skew* is its clock minus ours, in seconds.  *history*: the dump has to bring the old rows of versioned tables."""
+
+    identity: SourceIdentity
+    variables: dict[str, str]
+    skew: float
+    history: bool = False
+
+    @property
+    def log_bin(self) -> bool:
+        return is_on(self.variables.get("log_bin", "OFF"))
+
+    @property
+    def expiry(self) -> float:
+        """Seconds for which the server keeps its log; 0 where it keeps it for ever."""
+        seconds = float(self.variables.get("binlog_expire_logs_seconds") or 0)
+        return seconds or float(self.variables.get("expire_logs_days") or 0) * 86_400
+
+
+def is_on(value: object) -> bool:
+    return str(value).upper() in ("ON", "1")
+
+
+async def look(connection: MySQLConnection, now: Callable[[], float]) -> Server:
+    variables = await connection.variables(*_VARIABLES, *_FACTS)
+    skew = await server_time(connection) / 1_000_000 - now()
+    facts = {name: variables[name] for name in _FACTS if name in variables}
+    facts |= {
+        "flavour": "mariadb" if connection.is_mariadb else "mysql",
+        "version": connection.version,
+        "server_id": variables.get("server_id", ""),
+    }
+    name = f"{variables.get('hostname', '')} ({connection.settings.place})"
+    history = connection.is_mariadb and connection.at_least(10, 11) and await _has_history(connection)
+    return Server(SourceIdentity("mysql", name, connection.version, facts), variables, skew, history)
+
+
+async def server_time(connection: MySQLConnection) -> int:
+    """The server's clock, µs UTC."""
+    row = await connection.one("SELECT UNIX_TIMESTAMP(NOW(6)) AS moment")
+    return int(float(row["moment"]) * 1_000_000)
+
+
+async def _has_history(connection: MySQLConnection) -> bool:
+    """Can and must the dump bring old rows?  The tool gives up at a table that is versioned by transaction numbers."""
+    rows = await connection.execute(_VERSIONED)
+    return bool(rows) and not any(row["by_transaction"] for row in rows)
+
+
+async def check_before_dump(connection: MySQLConnection, server: Server, warn: Callable[[str], None]) -> None:
+    """Say what would hurt on the day of the restore."""
+    variables = server.variables
+    if not server.log_bin:
+        warn("the server writes no binary log: no log backups, no restore to a moment")
+    elif variables.get("binlog_format", "ROW").upper() != "ROW":
+        warn(f"binlog_format is {variables['binlog_format']}: a replay may differ from the original; set ROW")
+    if server.log_bin and variables.get("sync_binlog", "1") != "1":
+        warn(
+            f"sync_binlog is {variables['sync_binlog']}: a crash of the server may lose the log's last transactions"
+        )
+    if server.log_bin and variables.get("binlog_checksum", "CRC32").upper() == "NONE":
+        warn("binlog_checksum is NONE: damage to the log cannot be found")
+    if server.log_bin and 0 < server.expiry < 86_400:
+        warn(
+            f"the server keeps its log for {server.expiry / 3600:.1f} hours only: take log backups more often"
+        )
+    rows = await connection.execute(_NOT_TRANSACTIONAL)
+    if rows:
+        warn(
+            f"{len(rows)} table(s) are not transactional and may not be consistent with the rest: {_names(rows)}"
+        )
+    rows = await connection.execute(_VERSIONED) if connection.is_mariadb and not server.history else []
+    if rows:
+        warn(
+            f"the dump tool cannot bring the old rows of {len(rows)} system-versioned table(s): {_names(rows)}"
+        )
+
+
+def check_before_logs(server: Server, since: Position, time: int, warn: Callable[[str], None]) -> None:
+    """Is the server about to throw away what we have not read yet?"""
+    age = (time - int(since.facts.get("time") or time)) / 1_000_000
+    if 0 < server.expiry < 2 * age:
+        warn(
+            f"the last log backup was {age / 3600:.1f} hours ago, and the server keeps its log for {server.expiry / 3600:.1f} hours:"
+            " take log backups more often, or raise binlog_expire_logs_seconds"
+        )
+
+
+def _names(rows: list[dict[str, Any]]) -> str:
+    return ", ".join(str(row["name"]) for row in rows[:10]) + (", ..." if len(rows) > 10 else "")

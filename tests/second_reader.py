@@ -68,10 +68,8 @@ def unseal(encryption: str, key: bytes, nonce: bytes, sealed: bytes, associated:
 def hpke_open(private: bytes, sealed: bytes) -> bytes:
     """HPKE, single-shot base mode: KEM X-Wing (0x647a), HKDF-SHA256 (1), AES-256-GCM (2)."""
     enc, text = sealed[:1120], sealed[1120:]
-    mlkem, x25519 = (
-        MLKEM768PrivateKey.from_seed_bytes(private[:64]),
-        X25519PrivateKey.from_private_bytes(private[64:]),
-    )
+    mlkem = MLKEM768PrivateKey.from_seed_bytes(private[:64])
+    x25519 = X25519PrivateKey.from_private_bytes(private[64:])
     pq = mlkem.decapsulate(enc[:1088])
     classic = x25519.exchange(X25519PublicKey.from_public_bytes(enc[1088:]))
     own = x25519.public_key().public_bytes_raw()
@@ -175,11 +173,10 @@ class SecondReader:
         require(not config.get("required"), "a feature of the future is required")
         self._encryption: str = config["encryption"]
         if self._encryption == "none":
-            secrets = {name: bytes.fromhex(value) for name, value in config["secrets"].items()}
-            self._private: dict[bytes, bytes] = {}
+            secrets: dict[str, Any] = {name: bytes.fromhex(key) for name, key in config["secrets"].items()}
         else:
             secrets = self._unlock(passphrase, key_file)
-            self._private = {self._recipient_id(private): private for private in secrets["readers"]}
+        self._private = {self._recipient_id(private): private for private in secrets.get("readers", ())}
         self._id_key, self._meta_key = secrets["id_key"], secrets["meta_key"]
         # The mac is of the bytes as they stand, so they are cut out of the text and not encoded anew.
         text = raw.decode()
@@ -203,13 +200,9 @@ class SecondReader:
             salt = base64.b64decode(slot["salt"])
             if slot["kind"] == "passphrase" and passphrase is not None:
                 cost = slot["argon2"]
-                material = Argon2id(
-                    salt=salt,
-                    length=32,
-                    memory_cost=cost["memory_kib"],
-                    iterations=cost["iterations"],
-                    lanes=cost["lanes"],
-                ).derive(passphrase.encode())
+                work = {"iterations": cost["iterations"], "lanes": cost["lanes"]}
+                kdf = Argon2id(salt=salt, length=32, memory_cost=cost["memory_kib"], **work)
+                material = kdf.derive(passphrase.encode())
             elif slot["kind"] == "keyfile" and key_file is not None:
                 material = key_file
             else:

@@ -26,17 +26,20 @@ class Folders:
 
     def look(self) -> bool:
         """Say whether the root is there; raise `StoreUnavailable` if it is not any more."""
+        seen = (
+            self._seen
+        )  # before we look: another thread may make the root, and see it, while we find nothing
         try:
             found = self.root.stat()
         except (FileNotFoundError, NotADirectoryError):
-            if self._seen is None:
+            if seen is None:
                 return False
             raise StoreUnavailable("the repository's directory went away", place=str(self.root)) from None
-        if self._seen is None:
+        if seen is None:
             self._seen = found
         # Either number alone may change while the place stays the same: the device when a network disk is mounted
         # anew, the file number on FUSE, which makes them up as it goes.
-        elif found.st_dev != self._seen.st_dev and found.st_ino != self._seen.st_ino:
+        elif found.st_dev != seen.st_dev and found.st_ino != seen.st_ino:
             raise StoreUnavailable("another directory is where the repository was", place=str(self.root))
         return True
 

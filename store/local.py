@@ -123,14 +123,13 @@ class LocalStore(Store):
 
     def _scan(self, prefix: str, after: str) -> Iterator[ObjectInfo]:
         try:
-            if not self._folders.look():
-                return
+            self._folders.notice()
             for info in walk(self.root, prefix, after):
                 if info is None:
                     self._folders.look()  # one file was deleted, or the whole disk went away
                 else:
                     yield info
-            self._folders.look()
+            self._folders.look()  # the empty directory that it leaves has nothing to miss
         except OSError as error:
             raise store_error(error, prefix=prefix) from error
 

@@ -13,6 +13,7 @@ import anyio
 import pytest
 from anyio import to_thread
 from strandline.store.errors import ObjectExists, ObjectMissing, ShortRead, StoreError, StoreUnavailable
+from strandline.store.folders import Folders
 from strandline.store.local import STALE, LocalStore
 
 from .conftest import drafts, refuse_links, run
@@ -80,7 +81,7 @@ async def test_a_name_that_is_a_folder_of_others_is_refused_and_nothing_is_harme
 
     for call in (local.put, local.replace):
         for name in ("a", "c/d", "c/d/e"):
-            with pytest.raises(StoreError) as caught:
+            with pytest.raises(StoreError, match=r"a folder of other objects|a directory must be") as caught:
                 await call(name, b"3")
             assert type(caught.value) is StoreError
 
@@ -153,6 +154,16 @@ async def test_a_listing_stays_below_the_root(tmp_path):
 
     for prefix in ("../", "/", f"{tmp_path}/", "a/../../", "./"):
         assert await names(store, prefix) == []
+
+
+@pytest.mark.parametrize("page", [1, 7, 25, 26, 1000])
+async def test_a_listing_of_several_pages_is_whole(local, monkeypatch, page):
+    monkeypatch.setattr("strandline.store.local._PAGE", page)
+    many = sorted(f"packs/{number % 3}/{number}" for number in range(25))
+    for name in many:
+        await local.put(name, b"")
+
+    assert await names(local) == many
 
 
 async def test_a_linked_folder_is_listed_as_it_is_read(tmp_path):
@@ -276,6 +287,34 @@ async def test_a_repository_whose_disk_was_unmounted_is_not_empty(mount):
     assert list(folder.iterdir()) == []
 
 
+def test_no_folder_is_made_where_the_disk_was(mount):
+    folder = mount("disk", "-t", "tmpfs", "-o", "size=1m", "tmpfs")
+    folders = Folders(folder)
+    folders.settle(folder / "packs")
+    run("umount", folder)
+
+    with pytest.raises(StoreUnavailable):
+        folders.settle(folder / "snapshots")
+    assert list(folder.iterdir()) == []
+
+
+def test_a_root_that_another_thread_makes_while_we_look_has_not_gone_away(tmp_path, monkeypatch):
+    folders = Folders(tmp_path / "root")
+    real = Path.stat
+
+    def stat(path, **options):
+        monkeypatch.setattr(Path, "stat", real)
+        try:
+            return real(path, **options)
+        finally:
+            folders.settle(folders.root)
+
+    monkeypatch.setattr(Path, "stat", stat)
+
+    assert folders.look() is False
+    assert folders.look() is True
+
+
 async def test_folders_that_were_removed_are_made_again(local):
     await local.put("packs/ab/a", b"x")
     (local.root / "packs" / "ab" / "a").unlink()
@@ -359,6 +398,20 @@ async def test_no_byte_is_copied_on_the_way(local):
     assert len(got) == size
     assert written < 1 << 20
     assert size <= read < size + (1 << 20)
+
+
+async def test_nobody_gets_memory_for_bytes_that_are_not_there(local):
+    await local.put("a", b"x")
+    tracemalloc.start()
+    try:
+        for size in (1 << 29, 1 << 60):
+            with pytest.raises(ShortRead):
+                await local.get("a", size=size)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+    assert peak < 1 << 20
 
 
 async def test_each_call_is_one_hop_to_a_thread(local, monkeypatch):

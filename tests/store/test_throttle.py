@@ -5,6 +5,7 @@ from __future__ import annotations
 import anyio
 import anyio.lowlevel
 import pytest
+from strandline.store.base import ObjectInfo
 from strandline.store.errors import ObjectMissing, ShortRead
 from strandline.store.memory import MemoryStore
 from strandline.store.throttle import ThrottledStore
@@ -197,6 +198,23 @@ async def test_a_listing_of_several_pages_is_whole():
         await store.put(name, b"")
 
     assert [info.name async for info in store.scan()] == names
+
+
+async def test_a_listing_is_read_ahead_by_a_page_and_not_more():
+    class Endless(MemoryStore):
+        given = 0
+
+        async def scan(self, prefix="", *, after=""):
+            while True:
+                self.given += 1
+                yield ObjectInfo(f"{self.given:09}", 0, 0.0)
+
+    inner = Endless()
+    scan = ThrottledStore(inner, concurrency=1).scan()
+    await anext(scan)
+    await scan.aclose()
+
+    assert inner.given == 1000
 
 
 @pytest.mark.parametrize("options", [{"concurrency": 0}, {"upload_rate": 0}, {"download_rate": -1.0}])

@@ -183,7 +183,7 @@ async def test_a_server_that_dies_while_it_is_dumped(tmp_path: Path) -> None:
 
             assert await repo.snapshots() == []
             assert (await strandline.check(repo)).clean
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["cache", "repository"]  # noqa: ASYNC240  # a test may
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["cache", "repository"]  # a test may
 
 
 @pytest.mark.mariadb

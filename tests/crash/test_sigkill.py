@@ -61,11 +61,11 @@ async def test_a_killed_backup_loses_nothing_and_is_picked_up(tmp_path: Path) ->
         killed_here = 0
         for patience in [rng.uniform(0.02, 0.7) for _ in range(rng.randint(1, 3))] + [None]:
             command = [sys.executable, "-c", CHILD, str(place), str(file.parent), str(cache)]
-            child = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)  # noqa: ASYNC220
+            child = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
             assert child.stdout is not None
             assert child.stdout.readline() == "begun\n"
             if patience is not None:
-                time.sleep(patience)  # noqa: ASYNC251  # nothing else runs here
+                time.sleep(patience)  # nothing else runs here
                 child.send_signal(signal.SIGKILL)
             words = child.stdout.read().split()
             child.stdout.close()

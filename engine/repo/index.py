@@ -213,6 +213,7 @@ def _open_env(directory: Path) -> lmdb.Environment:
             if version is None:
                 txn.put(b"version", _VERSION)
         if version in (None, _VERSION):
+            env.reader_check()  # a killed process leaves its place among the readers, and pages would never be reused
             return env
     except lmdb.Error:
         pass

@@ -17,7 +17,7 @@ from anyio import to_thread
 from ...store.base import ReadStore, Store
 from ...store.errors import ObjectMissing
 from ..base.clock import Now, isoformat, system_now
-from ..base.errors import NotFound, Refused, WrongKey
+from ..base.errors import Damaged, NotFound, Refused, WrongKey
 from ..base.ids import random_id
 from ..base.secrets import Secret
 from ..format.config import Config
@@ -73,19 +73,25 @@ def write_key_file(path: str | os.PathLike[str]) -> Key:
 
 
 async def list_slots(store: ReadStore) -> list[KeySlot]:
-    return [slot async for slot in _slots(store)]
+    return [slot async for slot in _slots(store, strict=True)]
 
 
 async def unlock(store: ReadStore, config: Config, key: Key) -> Secrets:
     """Return the secrets of the first slot that *key* opens, a reader's before a writer's; raise `WrongKey` if none does."""
     if config.secrets is not None:
+        if key.kind != "none":
+            # Whoever can write to the store can put such a configuration there, and would read all that follows.
+            raise WrongKey(
+                "this repository is not encrypted, and a key was given",
+                hint="If that is meant, give no key; if it was encrypted before, somebody changed it: keep away.",
+            )
         plain = config.secrets
         return Secrets(
             bytes.fromhex(plain.id_key), bytes.fromhex(plain.cut_key), bytes.fromhex(plain.meta_key), (b"",)
         )
     if key.kind == "none":
         raise WrongKey("this repository is encrypted, and no key was given")
-    slots = [slot for slot in await list_slots(store) if slot.kind == key.kind]
+    slots = [slot async for slot in _slots(store, strict=False) if slot.kind == key.kind]
     for slot in sorted(slots, key=lambda slot: slot.role == "writer"):
         try:
             return await to_thread.run_sync(open_slot, slot, key.material, config.repository)
@@ -146,9 +152,15 @@ async def remove_slot(store: Store, slot: str) -> None:
     await store.delete(key_name(found[0].id))
 
 
-async def _slots(store: ReadStore) -> AsyncIterator[KeySlot]:
+async def _slots(store: ReadStore, *, strict: bool) -> AsyncIterator[KeySlot]:
+    """Every slot; unless *strict*, what cannot be read is passed over, so that it locks nobody out."""
     async for info in store.scan(KEYS):
         try:
-            yield decode_slot(await store.get(info.name))
+            slot = decode_slot(await store.get(info.name), name=info.name)
         except ObjectMissing:  # removed meanwhile
             continue
+        except Damaged:
+            if strict:
+                raise
+            continue
+        yield slot

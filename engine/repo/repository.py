@@ -151,7 +151,7 @@ async def read_config(store: ReadStore) -> tuple[Config, bytes]:
     if not name:
         raise NoRepository("there is no repository there")
     data = await store.get(name)
-    return decode_config(data), data
+    return decode_config(data, name=name), data
 
 
 @asynccontextmanager

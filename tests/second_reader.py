@@ -240,7 +240,9 @@ class SecondReader:
     def write_stream(self, snapshot: dict[str, Any], stream: str, target: BinaryIO) -> None:
         """Write the plain bytes of *stream*; raise `Unreadable` at the end if they are not what was kept."""
         (record,) = [record for record in snapshot["streams"] if record["name"] == stream]
-        packs = _Packs(self._store, self._encryption, self._private, snapshot.get("embedded", ()))
+        packs = _Packs(
+            self._store, self._encryption, self._meta_key, self._private, snapshot.get("embedded", ())
+        )
         digest, size = blake3(), 0
         depth, rows = record["recipe"]
         hole = 0
@@ -298,9 +300,15 @@ class _Packs:
     """Opens frames by range, out of files or of the packs embedded in a snapshot."""
 
     def __init__(
-        self, store: Path, encryption: str, private: dict[bytes, bytes], embedded: list[bytes] | tuple[()]
+        self,
+        store: Path,
+        encryption: str,
+        meta_key: bytes,
+        private: dict[bytes, bytes],
+        embedded: list[bytes] | tuple[()],
     ) -> None:
-        self._store, self._encryption, self._private = store, encryption, private
+        self._store, self._encryption = store, encryption
+        self._meta_key, self._private = meta_key, private
         self._embedded = {hashlib.sha256(pack).digest(): pack for pack in embedded}
         self._keys: dict[bytes, tuple[bytes, bytes]] = {}
         self._last: tuple[bytes, int] | None = None
@@ -352,7 +360,7 @@ class _Packs:
         return chunks
 
     def _key(self, pack: bytes) -> tuple[bytes, bytes]:
-        """The pack's header and the key in it."""
+        """The pack's header and its frames' key."""
         if pack not in self._keys:
             magic, recipient, size = struct.unpack("<8s8sH", self._read(pack, 0, 18))
             require(magic == b"SLPACK01", "not a pack")
@@ -362,7 +370,7 @@ class _Packs:
             else:
                 require(recipient in self._private, "this key opens no packs, or not this one")
                 key = hpke_open(self._private[recipient], header[18:])
-            self._keys[pack] = header, key
+            self._keys[pack] = header, derive("strandline 1 frames", self._meta_key + key)
         return self._keys[pack]
 
     def _read(self, pack: bytes, offset: int, size: int) -> bytes:

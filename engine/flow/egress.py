@@ -21,10 +21,11 @@ from ...store.base import ReadStore
 from ...store.errors import ObjectMissing
 from ..base.errors import Damaged
 from ..base.ids import CHUNK_ID, PackId
-from ..format.aead import Encryption, Reader
+from ..format.aead import Reader
 from ..format.names import pack_name
 from ..format.pack import PackKey, header_size
 from ..format.recipe import MAX_DEPTH, Hole, Recipe, Row, decode_rows, hole_mark
+from ..format.sealed import ObjectSeal
 from .budget import Share
 from .channel import Channel
 from .closing import closing
@@ -41,12 +42,12 @@ class PackSource:
     def __init__(
         self,
         store: ReadStore,
-        encryption: Encryption,
+        seal: ObjectSeal,
         readers: Sequence[bytes],
         embedded: dict[PackId, bytes],
     ) -> None:
         self._store = store
-        self._encryption = encryption
+        self._seal = seal
         self._readers = [Reader(reader) for reader in readers]
         self._embedded = embedded
         self._keys: OrderedDict[PackId, PackKey] = OrderedDict()
@@ -65,8 +66,8 @@ class PackSource:
         key = self._keys.get(pack)
         if key is None:
             if head is None:
-                head = await self.read(pack, 0, header_size(self._encryption))
-            key = PackKey.open(head, self._encryption, self._readers)
+                head = await self.read(pack, 0, header_size(self._seal.encryption))
+            key = PackKey.open(head, self._seal, self._readers)
             self._keys[pack] = key
             if len(self._keys) > _KEYS:
                 self._keys.popitem(last=False)

@@ -10,9 +10,12 @@
     -12        4  t
     -8         8  magic again: a torn upload shows in one short read of the tail
 
+The frames' key is BLAKE3 derive_key("strandline 1 frames", meta_key | pack key): whoever can write to the store knows the
+recipient and can seal a key to it, but cannot make a frame that opens.
+
 A frame is `u32 size | size sealed bytes`.  The size is masked: XORed with bytes [4i, 4i+4) of the extendable output of
-BLAKE3 derive_key("strandline 1 frame sizes", pack key), i being the frame's ordinal.  Nonce: i, twelve bytes; associated
-data: the pack's header and i as four bytes.  The sealed plaintext is
+BLAKE3 derive_key("strandline 1 frame sizes", frames' key), i being the frame's ordinal.  Sealed under the frames' key; nonce:
+i, twelve bytes; associated data: the pack's header and i as four bytes.  The sealed plaintext is
 
     u8 codec (0 raw, 1 zstd) | u32 plain size | u32 count | count x u32 chunk sizes | payload
 
@@ -56,43 +59,45 @@ _TRAILER = 12
 
 @dataclass(frozen=True, slots=True)
 class PackKey:
-    """A pack's header and the key in it: seals and opens that pack's frames."""
+    """A pack's header and its frames' key: seals and opens that pack's frames."""
 
     header: bytes
     key: bytes = field(repr=False)
-    encryption: Encryption
     _cipher: Cipher = field(repr=False)
 
     @classmethod
-    def make(
-        cls, encryption: Encryption, recipient: Recipient | None, *, key: bytes | None = None
-    ) -> PackKey:
+    def make(cls, seal: ObjectSeal, recipient: Recipient | None, *, key: bytes | None = None) -> PackKey:
         """A fresh key for a new pack.  *key* is for tests: never seal two packs under one."""
         key = os.urandom(32) if key is None else key
         sealed = key if recipient is None else recipient.seal(key)
         name = PLAIN_RECIPIENT if recipient is None else recipient.id
         header = MAGIC + name + len(sealed).to_bytes(2, "little") + sealed
-        return cls(header, key, encryption, Cipher(encryption, key))
+        return cls._of(header, key, seal)
 
     @classmethod
-    def open(cls, data: bytes, encryption: Encryption, readers: Sequence[Reader]) -> PackKey:
+    def open(cls, data: bytes, seal: ObjectSeal, readers: Sequence[Reader]) -> PackKey:
         """Read the header at the start of *data*; raise `WrongKey` if none of *readers* is its recipient."""
         header = parse_header(data)
         name, sealed = header[8:16], header[_FIXED:]
-        if encryption == "none":
+        if seal.encryption == "none":
             if name != PLAIN_RECIPIENT or len(sealed) != 32:
                 raise Damaged("a pack is encrypted in a repository that is not")
-            return cls(header, sealed, encryption, Cipher(encryption, sealed))
+            return cls._of(header, sealed, seal)
         for reader in readers:
             if reader.recipient.id == name:
                 key = reader.open(sealed)
                 if len(key) != 32:
                     raise Damaged("a pack's key is of another length than we make")
-                return cls(header, key, encryption, Cipher(encryption, key))
+                return cls._of(header, key, seal)
         raise WrongKey(
             "this key cannot open what is stored: it is a writer's, or older than the pack",
             hint="Use a reader's key; `strandline key list` shows the roles.",
         )
+
+    @classmethod
+    def _of(cls, header: bytes, pack_key: bytes, seal: ObjectSeal) -> PackKey:
+        key = seal.frame_key(pack_key)
+        return cls(header, key, Cipher(seal.encryption, key))
 
     def masks(self, first: int, count: int) -> array[int]:
         """The masks of frames *first* to *first* + *count*."""

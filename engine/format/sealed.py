@@ -35,5 +35,13 @@ class ObjectSeal:
         salt = bytes(sealed[:SALT])
         return self._cipher(kind, salt).open(_NONCE, sealed[SALT:], place)
 
+    @property
+    def encryption(self) -> Encryption:
+        return self._encryption
+
+    def frame_key(self, pack_key: bytes) -> bytes:
+        """What a pack's frames are sealed under: only a holder of both the pack's key and `meta_key` has it."""
+        return derive_key("strandline 1 frames", self._meta_key + pack_key)
+
     def _cipher(self, kind: str, salt: bytes) -> Cipher:
         return Cipher(self._encryption, derive_key(f"strandline 1 {kind}", self._meta_key + salt))

@@ -293,4 +293,4 @@ class _Sources:
 
 def pack_source(repo: Repository, snapshot: Snapshot) -> PackSource:
     embedded = {hashlib.sha256(pack).digest(): pack for pack in snapshot.embedded}
-    return PackSource(repo.store, repo.config.encryption, repo.readers, embedded)
+    return PackSource(repo.store, repo.seal, repo.readers, embedded)

@@ -117,7 +117,7 @@ class Session:
         if self._pack is not None and self._pack.size + len(body) > self._pack_size and self._pack.bodies:
             await self._send_open_pack()
         if self._pack is None:
-            self._pack = OpenPack.begin(PackKey.make(self._config.encryption, self._config.recipient))
+            self._pack = OpenPack.begin(PackKey.make(self._seal, self._config.recipient))
         self._pack.lay(group, body)
         self._groups.append(group)
         self._turn += 1

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import random
+from array import array
+
 import pytest
-from strandline.engine.base.errors import StrandlineError
-from strandline.engine.format.aead import Reader
+from strandline.agents.base import RestoreEnd, RestoreJob
+from strandline.engine.base.errors import Damaged, StrandlineError
+from strandline.engine.format.aead import Reader, Recipient
 from strandline.engine.format.config import (
     Config,
     PlainSecrets,
@@ -13,12 +17,17 @@ from strandline.engine.format.config import (
     recipient_record,
 )
 from strandline.engine.format.keyslot import Secrets
-from strandline.engine.format.names import config_name
+from strandline.engine.format.names import config_name, pack_name
+from strandline.engine.format.pack import RAW, PackKey, body_overhead, encode_body, encode_pack
+from strandline.engine.format.recipe import Run, decode_rows
+from strandline.engine.format.sealed import ObjectSeal
+from strandline.engine.ops.backup import backup
+from strandline.engine.ops.restore import restore
 from strandline.engine.repo.keys import Key
 from strandline.engine.repo.repository import create_repository, opened_repository
 from strandline.store.memory import MemoryStore
 
-from ..golden.repository import CHEAP
+from ..golden.repository import CHEAP, Given
 
 KEY = Key.passphrase("ours")
 
@@ -88,3 +97,40 @@ async def test_a_slot_that_was_copied_does_not_outlive_its_removal(store):
     await store.delete(original)
 
     await assert_not_opened(store)
+
+
+async def forge_pack(store: MemoryStore, recipient: Recipient, run: Run, text: bytes) -> None:
+    """Put a pack of our own making where *run* looks, sealed to the recipient that everybody can see."""
+    filler = bytes(run.length - len(text) - 2 * body_overhead(1))
+    bodies = [encode_body([len(data)], data, codec=RAW, plain=len(data)) for data in (text, filler)]
+    sizes = array("I", [len(text), len(filler)])
+    seal = ObjectSeal("aes-256-gcm", bytes(32))
+    key = PackKey.make(seal, recipient)
+    _, data, _ = encode_pack(key, bodies, [1, 1], bytes(32), sizes, seal)
+    await store.delete(pack_name(run.pack))
+    await store.put(pack_name(run.pack), data)
+
+
+class Server(Given):
+    """Runs whatever it is given, as it comes."""
+
+    async def restore(self, job: RestoreJob) -> RestoreEnd:
+        self.ran = b""
+        async for block in job.base[0].read():
+            self.ran += block
+        return RestoreEnd()
+
+
+async def test_not_a_byte_of_a_forged_pack_reaches_the_target(store):
+    """It would be found at the stream's end, when a server has already run the statements in it."""
+    server = Server("dump", {"dump.sql": random.Random(1).randbytes(3 << 20)})
+    async with opened_repository(store, key=KEY) as repo:
+        done = await backup(repo, server, series="shop")
+        run = next(decode_rows(done.snapshot.streams[0].recipe.rows))
+        assert isinstance(run, Run)
+        await forge_pack(store, repo.config.recipient, run, b"GRANT ALL ON *.* TO mallory;\n" * 9999)
+
+        with pytest.raises(Damaged):
+            await restore(repo, series="shop", to=server)
+
+    assert server.ran == b""

@@ -149,7 +149,7 @@ MADE: dict[str, Callable[[], bytes]] = {
 }
 
 CAPTURED: dict[str, Callable[[], bytes]] = {
-    "pack-header.bin": lambda: PackKey.make("aes-256-gcm", READER.recipient, key=PACK_KEY).header,
+    "pack-header.bin": lambda: PackKey.make(seal_of("aes-256-gcm"), READER.recipient, key=PACK_KEY).header,
     "snapshot.zst": lambda: encode_snapshot(SNAPSHOT),
     "snapshot-sealed.bin": lambda: seal_of("aes-256-gcm").seal(
         "snapshot", SNAPSHOT_NAME.encode(), read("snapshot.zst")

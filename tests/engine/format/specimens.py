@@ -102,8 +102,8 @@ PACK_KEY = fixed("pack key")
 def pack_key(encryption: Encryption) -> PackKey:
     """The pack's key, in the header that was captured."""
     if encryption == "none":
-        return PackKey.make(encryption, None, key=PACK_KEY)
-    return PackKey.open((GOLDEN / "pack-header.bin").read_bytes(), encryption, [OLD_READER, READER])
+        return PackKey.make(seal_of(encryption), None, key=PACK_KEY)
+    return PackKey.open((GOLDEN / "pack-header.bin").read_bytes(), seal_of(encryption), [OLD_READER, READER])
 
 
 # A stream and its snapshot -----------------------------------------------------------------------------------------------

@@ -116,8 +116,8 @@ def test_a_pack_is_read_front_to_back(encryption):
     assert header[8:16] == (PLAIN_RECIPIENT if encryption == "none" else READER.recipient.id)
     assert len(header) == table.first == header_size(encryption)
     assert (list(table.counts), table.ids, table.plain) == (COUNTS, IDS, SIZES)
-    key = PackKey.open(pack, encryption, [OLD_READER, READER])
-    assert key.key == PACK_KEY
+    key = PackKey.open(pack, seal_of(encryption), [OLD_READER, READER])
+    assert key.key == seal_of(encryption).frame_key(PACK_KEY)
     masks, offsets = key.masks(0, 3), table.offsets()
     assert offsets[-1] == offset
     for ordinal, chunks in enumerate(CHUNKS):

@@ -31,6 +31,7 @@ from .specimens import (
     SECRETS,
     SLOT,
     pack_key,
+    seal_of,
 )
 
 
@@ -39,9 +40,9 @@ def test_a_writers_slot_opens_no_pack():
     secrets = open_slot(slot, PASSPHRASE, REPOSITORY)
 
     assert (secrets.role, secrets.readers) == ("writer", ())
-    for pack in (read("pack-aes-256-gcm.bin"), PackKey.make("aes-256-gcm", READER.recipient).header):
+    for pack in (read("pack-aes-256-gcm.bin"), PackKey.make(seal_of("aes-256-gcm"), READER.recipient).header):
         with pytest.raises(WrongKey):
-            PackKey.open(pack, "aes-256-gcm", [Reader(key) for key in secrets.readers])
+            PackKey.open(pack, seal_of("aes-256-gcm"), [Reader(key) for key in secrets.readers])
 
 
 @pytest.mark.parametrize("name", ["slot-reader-passphrase.json", "slot-writer-passphrase.json"])

@@ -243,7 +243,7 @@ def test_a_packs_key_is_of_the_length_we_make(size):
     header = b"SLPACK01" + READER.recipient.id + len(sealed).to_bytes(2, "little") + sealed
 
     with pytest.raises(Damaged):
-        PackKey.open(header, "aes-256-gcm", [READER])
+        PackKey.open(header, seal_of("aes-256-gcm"), [READER])
 
 
 @pytest.mark.parametrize("encryption", ENCRYPTIONS)

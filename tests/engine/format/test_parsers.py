@@ -69,7 +69,7 @@ def whole_slot(data: bytes) -> None:
 
 
 def whole_pack(data: bytes) -> None:
-    PackKey.open(data, "aes-256-gcm", [READER])
+    PackKey.open(data, seal_of("aes-256-gcm"), [READER])
 
 
 def whole_table(data: bytes) -> None:

@@ -155,7 +155,7 @@ def test_a_frame_opens_in_its_own_place_only(encryption):
 
 def test_a_frame_does_not_open_in_another_pack(encryption):
     recipient = None if encryption == "none" else READER.recipient
-    one, other = PackKey.make(encryption, recipient), PackKey.make(encryption, recipient)
+    one, other = PackKey.make(seal_of(encryption), recipient), PackKey.make(seal_of(encryption), recipient)
 
     for ordinal, sealed in enumerate(sealed_frames(one)):
         one.open_frame(ordinal, sealed)
@@ -166,7 +166,7 @@ def test_a_frame_does_not_open_in_another_pack(encryption):
 def test_a_pack_under_another_header_does_not_open(encryption):
     """Even with the right key: the header is bound to every frame and to the table."""
     key = pack_key(encryption)
-    forged = PackKey(flipped(key.header, 64), key.key, encryption, Cipher(encryption, key.key))
+    forged = PackKey(flipped(key.header, 64), key.key, Cipher(encryption, key.key))
     seal = seal_of(encryption)
     _, pack, _ = encode_pack(key, BODIES, COUNTS, IDS, SIZES, seal)
     offset, size = table_span(pack, len(pack))
@@ -185,7 +185,7 @@ def test_a_pack_under_another_header_does_not_open(encryption):
 )
 def test_packs_come_back(encryption, frames):
 
-    key = PackKey.make(encryption, None if encryption == "none" else READER.recipient)
+    key = PackKey.make(seal_of(encryption), None if encryption == "none" else READER.recipient)
     chunks = [chunk for frame in frames for chunk in frame]
     ids = b"".join(blake3(chunk).digest(16) for chunk in chunks)
     sizes = array("I", [len(chunk) for chunk in chunks])
@@ -202,7 +202,7 @@ def test_packs_come_back(encryption, frames):
     offset, size = table_span(data[-12:], len(data))
     assert open_table(parse_header(data), data[offset : offset + size], seal_of(encryption)) == table
     assert table.offsets()[-1] == offset
-    opened = PackKey.open(data, encryption, [READER])
+    opened = PackKey.open(data, seal_of(encryption), [READER])
     masks = opened.masks(0, len(frames))
     for ordinal, at in enumerate(table.offsets()[:-1]):
         length = int.from_bytes(data[at : at + 4], "little") ^ masks[ordinal]
@@ -212,7 +212,7 @@ def test_packs_come_back(encryption, frames):
 
 def test_sizes_of_frames_are_not_seen_in_the_store():
     """The same frame in the same place has another masked size in every pack."""
-    keys = [PackKey.make("aes-256-gcm", READER.recipient) for _ in range(8)]
+    keys = [PackKey.make(seal_of("aes-256-gcm"), READER.recipient) for _ in range(8)]
 
     assert len({bytes(key.masks(0, 16)) for key in keys}) == 8
     assert [keys[0].masks(first, 4) for first in range(0, 16, 4)] == [
@@ -221,14 +221,24 @@ def test_sizes_of_frames_are_not_seen_in_the_store():
 
 
 def test_a_pack_opens_for_its_recipient_only():
-    header = PackKey.make("aes-256-gcm", READER.recipient).header
+    header = PackKey.make(seal_of("aes-256-gcm"), READER.recipient).header
 
-    PackKey.open(header, "aes-256-gcm", [OLD_READER, READER])
+    PackKey.open(header, seal_of("aes-256-gcm"), [OLD_READER, READER])
     with pytest.raises(WrongKey):
-        PackKey.open(header, "aes-256-gcm", [OLD_READER])
+        PackKey.open(header, seal_of("aes-256-gcm"), [OLD_READER])
     with pytest.raises(Damaged):
         # Passed off as sealed to a reader who then cannot open it.
-        PackKey.open(header[:8] + OLD_READER.recipient.id + header[16:], "aes-256-gcm", [OLD_READER])
+        PackKey.open(header[:8] + OLD_READER.recipient.id + header[16:], seal_of("aes-256-gcm"), [OLD_READER])
+
+
+def test_a_frame_of_somebody_who_only_knows_the_recipient_does_not_open():
+    """Anybody can seal a pack's key to it; a frame takes the secrets of a writer as well."""
+    theirs = PackKey.make(ObjectSeal("aes-256-gcm", fixed("a guess")), READER.recipient)
+
+    ours = PackKey.open(theirs.header, seal_of("aes-256-gcm"), [READER])
+
+    with pytest.raises(Damaged):
+        ours.open_frame(0, theirs.seal(0, BODIES[0]))
 
 
 def test_every_byte_of_a_sealed_key_counts():
@@ -236,15 +246,15 @@ def test_every_byte_of_a_sealed_key_counts():
 
     for at in [*range(18), *range(18, len(header), 37), len(header) - 1]:
         with pytest.raises(StrandlineError):
-            opened = PackKey.open(flipped(header, 8 * at), "aes-256-gcm", [READER])
+            opened = PackKey.open(flipped(header, 8 * at), seal_of("aes-256-gcm"), [READER])
             opened.open_frame(0, pack_key("aes-256-gcm").seal(0, BODIES[0]))
 
 
 def test_an_unsealed_pack_is_not_accepted_where_packs_are_sealed():
     """Whoever can write to the store could otherwise hand us bytes of their own making."""
-    unsealed = PackKey.make("none", None).header
+    unsealed = PackKey.make(seal_of("none"), None).header
 
     with pytest.raises(WrongKey):
-        PackKey.open(unsealed, "aes-256-gcm", [READER])
+        PackKey.open(unsealed, seal_of("aes-256-gcm"), [READER])
     with pytest.raises(Damaged):
-        PackKey.open(read("pack-header.bin"), "none", [])
+        PackKey.open(read("pack-header.bin"), seal_of("none"), [])

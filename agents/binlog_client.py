@@ -12,7 +12,8 @@ would be most of the work.  An event is held whole: at most the server's `max_al
 from __future__ import annotations
 
 import struct
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from typing import Any
 
 import anyio
@@ -63,32 +64,40 @@ async def dump_events(
     payload = struct.pack("<IHI", start, flags, server_id) + file.encode()
     await raw._execute_command(_COM_BINLOG_DUMP, payload)
     described = False
-    async for packet in _packets(raw._reader):
-        if not packet:
-            raise LogDamaged("the server sent an empty packet")
-        if packet[0] == 0xFF:
-            raise _server_error(packet, file)
-        if packet[0] == 0xFE and len(packet) < 9:
-            return
-        if packet[0] != 0:
-            raise LogDamaged("the server sent something that is not an event", byte=packet[0])
-        event = Event.parse(bytes(packet[1:]))
-        if event.type in (HEARTBEAT, HEARTBEAT_V2):
-            continue
-        if event.type == ROTATE and event.artificial:
-            if described:
-                return  # the server goes on with the next file
-            continue
-        if event.type == FORMAT_DESCRIPTION:
-            if described:
+    async with aclosing(_packets(raw._reader)) as packets:
+        async for packet in packets:
+            event = _event(packet, file)
+            if event is None:
                 return
-            described = True
-        elif event.artificial:  # a GTID list, for those who begin in the middle
-            continue
-        yield event
+            if event.type in (HEARTBEAT, HEARTBEAT_V2):
+                continue
+            if event.type == ROTATE and event.artificial:
+                if described:
+                    return  # the server goes on with the next file
+                continue
+            if event.type == FORMAT_DESCRIPTION:
+                if described:
+                    return
+                described = True
+            elif event.artificial:  # a GTID list, for those who begin in the middle
+                continue
+            yield event
 
 
-async def _packets(reader: Any) -> AsyncIterator[memoryview]:
+def _event(packet: memoryview, file: str) -> Event | None:
+    """The event in *packet*; None if it says that there are no more."""
+    if not packet:
+        raise LogDamaged("the server sent an empty packet")
+    if packet[0] == 0xFF:
+        raise _server_error(packet, file)
+    if packet[0] == 0xFE and len(packet) < 9:
+        return None
+    if packet[0] != 0:
+        raise LogDamaged("the server sent something that is not an event", byte=packet[0])
+    return Event.parse(bytes(packet[1:]))
+
+
+async def _packets(reader: Any) -> AsyncGenerator[memoryview, None]:
     """Payloads of packets, continued ones joined."""
     buffer = bytearray()
     joined = bytearray()

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 
 from .base import Agent, Capture, CaptureRequest, Mode, RestoreEnd, RestoreJob
 from .errors import SourceRefused
@@ -42,11 +42,15 @@ class MySQLAgent(Agent):
                     raise SourceRefused(
                         "the server writes no binary log", hint="Set log_bin, and take a full backup."
                     )
-                yield LogCapture(settings, connection, server, request.since, request.emit_warning)
+                log = LogCapture(settings, connection, server, request.since, request.emit_warning)
+                async with aclosing(log):
+                    yield log
                 return
             await check_before_dump(connection, server, request.emit_warning)
             async with defaults_file(request.staging, settings) as defaults:
-                yield DumpCapture(settings, connection, server, defaults, request.since, self._now)
+                dump = DumpCapture(settings, connection, server, defaults, request.since, self._now)
+                async with aclosing(dump):
+                    yield dump
 
     async def restore(self, job: RestoreJob) -> RestoreEnd:
         return await restore_server(self._settings, job)

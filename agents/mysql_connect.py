@@ -121,7 +121,9 @@ async def connected(settings: MySQLSettings) -> AsyncIterator[MySQLConnection]:
         port=settings.port,
         unix_socket=settings.socket or None,
         user=settings.user or None,
-        password=settings.password,
+        password=settings.password.encode().decode(
+            "latin-1"
+        ),  # aiomysql encodes it so; the server knows it as UTF-8
         charset="utf8mb4",
         autocommit=True,
         ssl=_tls(settings),

@@ -8,7 +8,7 @@ Of whether the dump is whole the exit status is the authority, and the trailer m
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -52,14 +52,24 @@ class DumpCapture(Capture):
         self._now = now
         self._position: Position | None = None
         self._time = 0
+        self._blocks: AsyncGenerator[bytes, None] | None = None
+
+    async def aclose(self) -> None:
+        """End the tool, also where the reader of the stream just went away."""
+        if self._blocks is not None:
+            await self._blocks.aclose()
 
     async def streams(self) -> AsyncIterator[SourceStream]:
-        yield SourceStream(STREAM, "dump", self._read, facts=dict(self.source.facts))
+        yield SourceStream(STREAM, "dump", self._open, facts=dict(self.source.facts))
 
     async def finish(self) -> CaptureEnd:
         return CaptureEnd(position=self._position, time=self._time)
 
-    async def _read(self) -> AsyncIterator[bytes]:
+    def _open(self) -> AsyncIterator[bytes]:
+        self._blocks = self._read()
+        return self._blocks
+
+    async def _read(self) -> AsyncGenerator[bytes, None]:
         mariadb = self._connection.is_mariadb
         tool_path = find_tool(self._settings.dump, "dump", mariadb=mariadb)
         command = dump_command(tool_path, self._defaults, self._settings, self._server, mariadb=mariadb)

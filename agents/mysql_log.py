@@ -14,7 +14,7 @@ the server committed it cannot be told: the chain is broken there.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing
 from dataclasses import dataclass
 from functools import partial
@@ -66,6 +66,12 @@ class LogCapture(Capture):
         self._time = int(since.facts.get("time", "0"))
         self._gtids = parse_gtid_text(since.facts.get("gtid", "")) if connection.is_mariadb else {}
         self._stream: SourceStream | None = None
+        self._blocks: AsyncGenerator[bytes, None] | None = None
+
+    async def aclose(self) -> None:
+        """Leave the server's log alone, also where the reader of a stream just went away."""
+        if self._blocks is not None:
+            await self._blocks.aclose()
 
     async def streams(self) -> AsyncIterator[SourceStream]:
         for file, following in pairwise(await self._files()):
@@ -74,7 +80,7 @@ class LogCapture(Capture):
             stream = SourceStream(
                 f"binlog/{file.name}@{start}",
                 "log",
-                partial(self._read, file, start, following),
+                partial(self._open, file, start, following),
                 size=file.size - start + 4,
             )
             self._stream = stream
@@ -113,7 +119,11 @@ class LogCapture(Capture):
         row = await self._connection.one("SELECT @@gtid_binlog_pos AS gtid")
         return parse_gtid_text(str(row["gtid"] or "")) == self._gtids
 
-    async def _read(self, file: LogFile, start: int, following: LogFile) -> AsyncIterator[bytes]:
+    def _open(self, file: LogFile, start: int, following: LogFile) -> AsyncIterator[bytes]:
+        self._blocks = self._read(file, start, following)
+        return self._blocks
+
+    async def _read(self, file: LogFile, start: int, following: LogFile) -> AsyncGenerator[bytes, None]:
         verifier = BinlogVerifier()
         pieces = [MAGIC]
         if start > 4:

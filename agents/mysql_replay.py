@@ -15,7 +15,7 @@ and no others.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from contextlib import aclosing
 from dataclasses import dataclass, field
 
@@ -32,6 +32,7 @@ from .binlog import (
     query_event,
 )
 from .binlog_client import dump_events
+from .closing import closing
 from .errors import LogDamaged, ToolFailed
 from .mysql_connect import MySQLSettings, connected
 from .mysql_log import LogFile, log_position, place_of
@@ -72,31 +73,25 @@ class Replay:
     cut: bool = False
 
 
-async def log_events(job: RestoreJob, replay: Replay) -> AsyncIterator[bytes]:
+async def log_events(job: RestoreJob, replay: Replay) -> AsyncGenerator[bytes, None]:
     """The log as one file: the magic once, then every file's description and events, up to the cut."""
     yield MAGIC
     for stream in job.logs:
-        async for block in _extent(stream, replay):
-            yield block
+        pieces: list[bytes] = []
+        held = 0
+        async with aclosing(_extent_events(stream, replay)) as events:
+            async for raw in events:
+                pieces.append(raw)
+                held += len(raw)
+                if held >= BLOCK:
+                    yield b"".join(pieces)
+                    pieces, held = [], 0
+        yield b"".join(pieces)
         if replay.cut:
             return
 
 
-async def _extent(stream: StoredStream, replay: Replay) -> AsyncIterator[bytes]:
-    """Events of one extent, in blocks."""
-    pieces: list[bytes] = []
-    held = 0
-    async for raw in _extent_events(stream, replay):
-        pieces.append(raw)
-        held += len(raw)
-        if held >= BLOCK:
-            yield b"".join(pieces)
-            pieces, held = [], 0
-    if pieces:
-        yield b"".join(pieces)
-
-
-async def _extent_events(stream: StoredStream, replay: Replay) -> AsyncIterator[bytes]:
+async def _extent_events(stream: StoredStream, replay: Replay) -> AsyncGenerator[bytes, None]:
     """Verified once more; what lies before the replay's position was in the dump and is left out, as is all from the cut on."""
     extent = stream.extent
     if extent is None:
@@ -107,29 +102,30 @@ async def _extent_events(stream: StoredStream, replay: Replay) -> AsyncIterator[
     begin = begin if first == extent.file else 4
     wanted = wanted if file == extent.file else 4
     rows = _RowsApart()
-    async for block in stream.read():
-        for event in splitter.feed(block):
-            if verifier.description is None:
-                verifier.begin(event)
-                verifier.offset = max(begin, verifier.offset)
+    async with closing(stream.read()) as blocks:
+        async for block in blocks:
+            for event in splitter.feed(block):
+                if verifier.description is None:
+                    verifier.begin(event)
+                    verifier.offset = max(begin, verifier.offset)
+                    yield event.raw
+                    continue
+                at, was_open, done = verifier.offset, verifier.in_transaction, verifier.transactions
+                verifier.feed(event)
+                if at < wanted:
+                    continue
+                begins = verifier.in_transaction and not was_open
+                if begins and replay.until is not None and verifier.transaction_time > replay.until:
+                    replay.cut = True
+                    _reach(replay, verifier, log_position(extent.first.timeline, extent.file, at, {}))
+                    return
                 yield event.raw
-                continue
-            at, was_open, done = verifier.offset, verifier.in_transaction, verifier.transactions
-            verifier.feed(event)
-            if at < wanted:
-                continue
-            begins = verifier.in_transaction and not was_open
-            if begins and replay.until is not None and verifier.transaction_time > replay.until:
-                replay.cut = True
-                _reach(replay, verifier, log_position(extent.first.timeline, extent.file, at, {}))
-                return
-            yield event.raw
-            ended = verifier.transactions > done
-            if ended:
-                replay.last_time = verifier.transaction_time
-                replay.sent.add(verifier.last)
-            for raw in rows.around(event, verifier, ended=ended):
-                yield raw
+                ended = verifier.transactions > done
+                if ended:
+                    replay.last_time = verifier.transaction_time
+                    replay.sent.add(verifier.last)
+                for raw in rows.around(event, verifier, ended=ended):
+                    yield raw
     if splitter.rest or verifier.description is None:
         raise LogDamaged("a stored log extent ends inside an event", stream=stream.name)
     _reach(replay, verifier, extent.next)

@@ -14,13 +14,14 @@ not persistent: a server that is restarted has its own settings again.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import aclosing, asynccontextmanager, suppress
 from functools import partial
 
 import anyio
 
 from .base import RestoreEnd, RestoreJob, StoredStream
 from .binlog import gtid_text, parse_gtid_text
+from .closing import closing
 from .errors import AccessDenied, AgentError, SourceRefused, ToolFailed
 from .mysql_connect import MySQLConnection, MySQLSettings, connected, said_by_tool
 from .mysql_log import LogFile, list_logs, place_of, read_head
@@ -204,13 +205,14 @@ async def _load(session: Running, stream: StoredStream, *, mariadb: bool) -> Non
     await session.write(_BEFORE + (_REMEMBER_ACCOUNT if mariadb else b""))
     longest = max(map(len, _SANDBOX))
     head: bytes | None = b""
-    async for block in stream.read():
-        if head is not None:
-            head += block
-            if len(head) < longest:
-                continue
-            block, head = _without_sandbox(head), None
-        await session.write(block)
+    async with closing(stream.read()) as blocks:
+        async for block in blocks:
+            if head is not None:
+                head += block
+                if len(head) < longest:
+                    continue
+                block, head = _without_sandbox(head), None
+            await session.write(block)
     await session.write(_without_sandbox(head or b""))
     await session.write(_KEEP_ACCOUNT if mariadb else b"")
     await session.write(b"\nFLUSH NO_WRITE_TO_BINLOG PRIVILEGES;\n")
@@ -237,8 +239,9 @@ async def _send_logs(command: list[str], session: Running, job: RestoreJob, repl
     async with running(command, stdin=True, env=tool_environment()) as tool:
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(partial(_pass_on, tool, session))
-            async for block in log_events(job, replay):
-                await tool.write(block)
+            async with aclosing(log_events(job, replay)) as blocks:
+                async for block in blocks:
+                    await tool.write(block)
             await tool.close_input()
         await tool.finish()
 

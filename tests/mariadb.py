@@ -88,7 +88,7 @@ class Server:
             *(["--user=root"] if os.geteuid() == 0 else []),
             *self.options,
         ]
-        self._process = subprocess.Popen(  # noqa: ASYNC220  # it outlives this call, and starting takes no time
+        self._process = subprocess.Popen(  # it outlives this call, and starting takes no time
             command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
         deadline = time.monotonic() + 60
@@ -119,6 +119,11 @@ class Server:
         except subprocess.TimeoutExpired:
             process.kill()
             await asyncio.to_thread(process.wait)
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
 
     @property
     def alive(self) -> bool:

@@ -1,0 +1,224 @@
+"""What the tests of the mysql agent share: captures held in memory, restores out of it, and statements of every kind."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import anyio
+from strandline.agents.base import (
+    CaptureEnd,
+    CaptureRequest,
+    LogExtent,
+    Mode,
+    Position,
+    RestoreEnd,
+    RestoreJob,
+    StoredStream,
+    StreamKind,
+)
+from strandline.agents.mysql import MySQLAgent, MySQLSettings
+
+from ..mariadb import PASSWORD, USER, Server
+
+PATIENCE = 60.0
+"""Seconds after which a test's capture or restore counts as hung."""
+
+
+@dataclass(slots=True)
+class Kept:
+    """A stream that was read to its end."""
+
+    name: str
+    kind: StreamKind
+    data: bytes
+    extent: LogExtent | None
+    facts: dict[str, str]
+
+    def stored(self) -> StoredStream:
+        return StoredStream(self.name, self.kind, len(self.data), self._read, self.facts, self.extent)
+
+    async def _read(self) -> AsyncIterator[bytes]:
+        for at in range(0, len(self.data), 300_000):
+            yield self.data[at : at + 300_000]
+
+
+@dataclass(slots=True)
+class Taken:
+    """What a capture gave."""
+
+    streams: list[Kept]
+    end: CaptureEnd
+    warnings: list[str] = field(default_factory=list)
+
+    @property
+    def position(self) -> Position:
+        assert self.end.position is not None
+        return self.end.position
+
+    @property
+    def extents(self) -> list[LogExtent]:
+        return [stream.extent for stream in self.streams if stream.extent is not None]
+
+
+def agent(server: Server, **settings: Any) -> MySQLAgent:
+    return MySQLAgent(
+        MySQLSettings(**{"port": server.port, "user": USER, "password": PASSWORD} | settings)  # type: ignore[arg-type]
+    )
+
+
+async def take(
+    source: MySQLAgent | Server,
+    mode: Mode = "full",
+    since: Position | None = None,
+    *,
+    on_block: Callable[[bytes], object] = lambda _: None,
+) -> Taken:
+    """Capture into memory; the staging directory must be empty afterwards."""
+    source = agent(source) if isinstance(source, Server) else source
+    streams, warnings = [], []
+    with tempfile.TemporaryDirectory() as staging, anyio.fail_after(PATIENCE):
+        try:
+            async with source.capture(CaptureRequest(mode, Path(staging), since, warnings.append)) as capture:
+                async for stream in capture.streams():
+                    data = bytearray()
+                    async for block in stream.read():
+                        assert block
+                        data += block
+                        on_block(block)
+                    kept = Kept(stream.name, stream.kind, bytes(data), stream.extent, stream.facts)
+                    streams.append(kept)
+                end = await capture.finish()
+        finally:
+            assert list(Path(staging).iterdir()) == []  # a test may
+    return Taken(streams, end, warnings)
+
+
+async def bring_back(
+    target: MySQLAgent | Server,
+    full: Taken,
+    *logs: Taken,
+    until: int | None = None,
+    force: bool = False,
+    phase: Callable[[str], None] = lambda _: None,
+    warn: Callable[[str], None] = lambda _: None,
+) -> RestoreEnd:
+    """Restore *full* and *logs*; the staging directory must be empty afterwards."""
+    target = agent(target) if isinstance(target, Server) else target
+    with tempfile.TemporaryDirectory() as staging, anyio.fail_after(PATIENCE):
+        job = RestoreJob(
+            base=[stream.stored() for stream in full.streams],
+            logs=[stream.stored() for log in logs for stream in log.streams],
+            position=full.end.position,
+            staging=Path(staging),
+            until=until,
+            force=force,
+            phase=phase,
+            emit_warning=warn,
+        )
+        try:
+            return await target.restore(job)
+        finally:
+            assert list(Path(staging).iterdir()) == []  # a test may
+
+
+async def empty(server: Server) -> None:
+    """Drop everything that a restore may have brought, accounts aside."""
+    names = await server.execute(
+        "SELECT schema_name FROM information_schema.schemata"
+        " WHERE schema_name NOT IN ('mysql', 'sys', 'information_schema', 'performance_schema')"
+    )
+    await server.execute("SET sql_log_bin=0", *[f"DROP DATABASE `{name}`" for (name,) in names])
+    await server.execute("RESET MASTER")
+
+
+async def gtid(server: Server) -> str:
+    ((text,),) = await server.execute("SELECT @@gtid_binlog_pos")
+    return str(text)
+
+
+async def shop(server: Server, *more: str) -> None:
+    """An empty database `shop` with a table `t`."""
+    await server.execute(
+        "DROP DATABASE IF EXISTS shop",
+        "CREATE DATABASE shop",
+        "CREATE TABLE shop.t (id INT PRIMARY KEY AUTO_INCREMENT, v VARCHAR(100), b LONGBLOB)",
+        *more,
+    )
+
+
+async def rows(server: Server, table: str = "shop.t", columns: str = "id, v, MD5(b)") -> Sequence[Any]:
+    return await server.execute(f"SELECT {columns} FROM {table} ORDER BY 1")
+
+
+def xa(name: str, value: str) -> list[str]:
+    return [
+        f"XA START '{name}'",
+        f"INSERT INTO shop.t (v) VALUES ('{value}')",
+        f"XA END '{name}'",
+        f"XA PREPARE '{name}'",
+    ]
+
+
+EVERY_KIND = [
+    "INSERT INTO shop.t (v) VALUES ('a'), ('b')",
+    "CREATE TABLE shop.plain (id INT) ENGINE=MyISAM",
+    "INSERT INTO shop.plain VALUES (1)",
+    "CREATE TABLE shop.made AS SELECT * FROM shop.t",
+    "CREATE OR REPLACE TABLE shop.made AS SELECT id FROM shop.t",
+    "CREATE TABLE shop.made_empty AS SELECT * FROM shop.t WHERE id < 0",
+    *xa("x1", "prepared and committed"),
+    "XA COMMIT 'x1'",
+    *xa("x2", "prepared and rolled back"),
+    "XA ROLLBACK 'x2'",
+    *xa("x3", "in one phase")[:3],
+    "XA COMMIT 'x3' ONE PHASE",
+    "BEGIN",
+    "INSERT INTO shop.plain VALUES (2)",
+    "INSERT INTO shop.t (v) VALUES ('rolled back')",
+    "ROLLBACK",
+    "CREATE TEMPORARY TABLE shop.tmp (id INT)",
+    "INSERT INTO shop.tmp VALUES (1)",
+    "INSERT INTO shop.t (v) SELECT id FROM shop.tmp",
+    "DROP TEMPORARY TABLE shop.tmp",
+    "SET SESSION binlog_format=STATEMENT",
+    "INSERT INTO shop.t (v) VALUES ('as a statement')",
+    "BEGIN",
+    "INSERT INTO shop.t (v) VALUES ('kept')",
+    "SAVEPOINT s",
+    "INSERT INTO shop.t (v) VALUES ('taken back')",
+    "ROLLBACK TO s",
+    "COMMIT",
+    "UPDATE shop.t SET v='nobody' WHERE id=-1",
+    "CREATE TEMPORARY TABLE shop.tmp (id INT)",
+    "INSERT INTO shop.tmp VALUES (1)",
+    "INSERT INTO shop.t (v) SELECT id FROM shop.tmp",
+    "SET SESSION binlog_format=MIXED",
+    "INSERT INTO shop.t (v) VALUES (UUID())",
+    "SET SESSION binlog_format=DEFAULT",
+    "ANALYZE TABLE shop.t",
+    "GRANT SELECT ON shop.* TO reader@'%' IDENTIFIED BY 'x'",
+    "CREATE SEQUENCE shop.counter",
+    "SELECT NEXTVAL(shop.counter)",
+    "DROP TABLE IF EXISTS shop.nothing",
+    "CREATE TABLE IF NOT EXISTS shop.t (id INT)",
+    "INSERT INTO shop.t (v) VALUES (CURRENT_TIMESTAMP(6))",
+    "TRUNCATE shop.made_empty",
+    "SET SESSION gtid_domain_id=7",
+    "INSERT INTO shop.t (v) VALUES ('in another domain')",
+    "SET SESSION gtid_domain_id=0",
+    "CREATE TABLE shop.short (id INT) ENGINE=MEMORY",
+    "INSERT INTO shop.short VALUES (1)",
+    "SET SESSION gtid_seq_no=1000",
+    "INSERT INTO shop.t (v) VALUES ('after a gap in the numbers')",
+    "CREATE PROCEDURE shop.p() INSERT INTO shop.t (v) VALUES ('by a procedure')",
+    "CALL shop.p()",
+    "CREATE TRIGGER shop.g AFTER INSERT ON shop.plain FOR EACH ROW INSERT INTO shop.t (v) VALUES ('by a trigger')",
+    "INSERT INTO shop.plain VALUES (3)",
+    "ALTER TABLE shop.t ADD COLUMN late INT DEFAULT 5, ALGORITHM=INSTANT",
+    "RENAME TABLE shop.made TO shop.renamed",
+]
+"""Statements that the binary log keeps in different ways; a temporary table is left behind on purpose."""

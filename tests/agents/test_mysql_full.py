@@ -1,0 +1,304 @@
+"""Fulls of a real server: at one place in its log, whole or not at all, nothing left behind, the password seen by nobody."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import signal
+import stat
+import tempfile
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import anyio
+import pytest
+import pytest_asyncio
+from strandline.agents.base import CaptureRequest
+from strandline.agents.errors import (
+    AccessDenied,
+    SourceRefused,
+    SourceUnreachable,
+    ToolFailed,
+    ToolMissing,
+)
+
+from ..mariadb import PASSWORD, Server, running_server
+from .mysql_kit import agent, gtid, shop, take
+
+pytestmark = [pytest.mark.mariadb, pytest.mark.filterwarnings("ignore::pymysql.err.Warning")]
+
+BULK = 24
+"""Rows of 1 MB in `shop.t`: more than the pipes and sockets between the server and us hold."""
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def server() -> AsyncIterator[Server]:
+    async with running_server() as server:
+        await shop(server, *["INSERT INTO shop.t (b) VALUES (REPEAT(UUID(), 27000))"] * BULK)
+        yield server
+
+
+async def sessions(server: Server) -> list[str]:
+    """Who is connected, but for the test's own session and the server's."""
+    rows = await server.execute(
+        "SELECT user FROM information_schema.processlist WHERE user NOT IN ('root', 'system user', 'event_scheduler')"
+    )
+    return [str(user) for (user,) in rows]
+
+
+async def nobody_is_connected(server: Server) -> bool:
+    deadline = time.monotonic() + 5
+    while await sessions(server):
+        if time.monotonic() > deadline:
+            return False
+        await asyncio.sleep(0.05)
+    return True
+
+
+def children() -> list[Path]:
+    """Our child processes, as directories of /proc."""
+    listings = Path("/proc/self/task").glob("*/children")
+    return [Path("/proc") / pid for listing in listings for pid in listing.read_text().split()]
+
+
+def what_children_were_told() -> Iterator[bytes]:
+    for child in children():
+        with suppress(OSError):  # it has ended meanwhile
+            yield (child / "cmdline").read_bytes() + (child / "environ").read_bytes()
+
+
+async def test_a_full_says_which_place_in_the_log_it_shows(server: Server) -> None:
+    before = time.time_ns() // 1000
+    ((file, offset, *_),) = await server.execute("SHOW MASTER STATUS")
+
+    taken = await take(server)
+
+    (stream,) = taken.streams
+    assert (stream.name, stream.kind) == ("all-databases.sql", "dump")
+    assert taken.position.text == f"{file}:{offset}"
+    assert taken.position.order == (int(file[2:]), offset)
+    assert taken.position.facts["gtid"] == await gtid(server)
+    assert taken.position.timeline == f"{server.server_id}:{taken.position.facts['epoch']}"
+    assert taken.end.time is not None
+    assert before <= taken.end.time <= time.time_ns() // 1000
+    assert stream.data.rstrip().endswith(b"-- Dump completed")
+    assert stream.facts["flavour"] == "mariadb"
+
+
+async def test_an_unchanged_server_gives_the_same_bytes(server: Server) -> None:
+    one, other = await take(server), await take(server)
+
+    assert one.streams[0].data == other.streams[0].data
+
+
+async def test_the_timeline_goes_on_while_the_server_has_the_log_of_the_chain(server: Server) -> None:
+    first = await take(server)
+    await server.execute("FLUSH BINARY LOGS")
+
+    second = await take(server, since=first.position)
+    apart = await take(server)
+
+    assert second.position.timeline == first.position.timeline
+    assert second.position.order > first.position.order
+    assert apart.position.timeline != first.position.timeline
+
+
+async def test_the_password_is_on_disk_only_until_the_tool_has_read_it(
+    server: Server, tmp_path: Path
+) -> None:
+    seen: list[tuple[int, str]] = []
+    async with agent(server).capture(CaptureRequest("full", tmp_path)) as capture:
+        (options,) = tmp_path.iterdir()  # a test may
+        seen.append((stat.S_IMODE(options.stat().st_mode), options.read_text()))
+        async for stream in capture.streams():
+            async for _ in stream.read():
+                assert list(tmp_path.iterdir()) == []
+                for told in what_children_were_told():
+                    assert PASSWORD.encode() not in told
+        await capture.finish()
+
+    ((mode, text),) = seen
+    assert mode == 0o600
+    assert "password=" in text
+
+
+def test_settings_do_not_show_their_password(server: Server) -> None:
+    assert PASSWORD not in repr(agent(server)._settings)
+
+
+async def test_odd_passwords_open_the_door(server: Server) -> None:
+    for password in ("q\"u\\o#t=e ;'", "naïve-пароль", " leading and trailing ", "#!$%&"):
+        await server.make_user("odd", password)
+
+        taken = await take(agent(server, user="odd", password=password))
+
+        assert taken.streams[0].data
+
+
+async def test_a_server_without_a_log_gives_fulls_without_a_position() -> None:
+    async with running_server(["--skip-log-bin"]) as server:
+        taken = await take(server)
+
+        assert taken.end.position is None
+        assert taken.end.time is not None
+        assert any("no log backups" in warning for warning in taken.warnings)
+        with pytest.raises(SourceRefused, match="no binary log"):
+            await take(server, "log")
+
+
+async def test_what_would_hurt_later_is_said_now(server: Server) -> None:
+    await server.execute(
+        "CREATE TABLE shop.plain (id INT) ENGINE=MyISAM", "SET GLOBAL binlog_expire_logs_seconds=7200"
+    )
+    await server.execute("SET GLOBAL binlog_format=STATEMENT", "SET GLOBAL sync_binlog=0")
+    try:
+        taken = await take(server)
+    finally:
+        await server.execute("SET GLOBAL binlog_format=ROW", "SET GLOBAL binlog_expire_logs_seconds=0")
+        await server.execute("DROP TABLE shop.plain")
+
+    said = "\n".join(taken.warnings)
+    for word in ("shop.plain", "binlog_format is STATEMENT", "sync_binlog is 0", "2.0 hours"):
+        assert word in said
+
+
+async def test_the_old_rows_of_versioned_tables_are_dumped_or_missed_aloud(server: Server) -> None:
+    await server.execute(
+        "CREATE TABLE shop.old (id INT) WITH SYSTEM VERSIONING",
+        "INSERT INTO shop.old VALUES (4711)",
+        "UPDATE shop.old SET id=4712",
+    )
+    try:
+        with_history = await take(server)
+        await server.execute(
+            "CREATE TABLE shop.by_transaction (id INT, s BIGINT UNSIGNED GENERATED ALWAYS AS ROW START INVISIBLE,"
+            " e BIGINT UNSIGNED GENERATED ALWAYS AS ROW END INVISIBLE, PERIOD FOR SYSTEM_TIME (s, e)) WITH SYSTEM VERSIONING"
+        )
+        without = await take(server)
+    finally:
+        await server.execute("DROP TABLE shop.old", "DROP TABLE IF EXISTS shop.by_transaction")
+
+    assert b"4711" in with_history.streams[0].data
+    assert not any("versioned" in warning for warning in with_history.warnings)
+    assert any("old rows of 2 system-versioned" in warning for warning in without.warnings)
+
+
+async def test_a_wrong_password_is_said_so(server: Server) -> None:
+    with pytest.raises(AccessDenied, match="refuses user 'backup'"):
+        await take(agent(server, password="wrong"))
+
+
+async def test_a_missing_right_is_named(server: Server) -> None:
+    await server.execute("CREATE OR REPLACE USER few@'127.0.0.1' IDENTIFIED BY 'pw'")
+    few = agent(server, user="few", password="pw")
+    for rights, missing in (
+        ("SELECT, REPLICATION SLAVE, BINLOG MONITOR, RELOAD", "SHOW VIEW"),
+        ("SHOW VIEW, TRIGGER, EVENT, LOCK TABLES", ""),
+    ):
+        await server.execute(f"GRANT {rights} ON *.* TO few@'127.0.0.1'")
+        if not missing:
+            assert (await take(few)).streams[0].data
+            continue
+
+        with pytest.raises(AccessDenied, match=missing) as caught:
+            await take(few)
+
+        assert missing in caught.value.hint
+        assert "e********ecute" not in str(caught.value)
+
+
+async def test_a_missing_tool_is_named(server: Server) -> None:
+    with pytest.raises(ToolMissing, match="no-such-dump"):
+        await take(agent(server, dump="no-such-dump"))
+
+
+async def test_encryption_that_was_asked_for_is_never_left_out(server: Server) -> None:
+    for tls in ("on", "verify"):
+        with pytest.raises(SourceRefused, match="no encryption"):
+            await take(agent(server, tls=tls))
+
+
+async def test_a_server_that_says_nothing_is_given_up_soon(server: Server) -> None:
+    closing = []
+
+    async def listen(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        closing.append(writer)
+
+    silent = await asyncio.start_server(listen, "127.0.0.1", 0)
+    async with silent:
+        port = silent.sockets[0].getsockname()[1]
+        with pytest.raises(SourceUnreachable, match="does not answer"):
+            await take(agent(server, port=port, connect_timeout=0.3))
+    for writer in closing:
+        writer.close()
+
+
+async def test_a_dump_that_is_killed_half_way_is_no_dump(server: Server) -> None:
+    def kill_tool(_: bytes) -> None:
+        for child in children():
+            with suppress(OSError):
+                if b"mariadb-dump" in (child / "cmdline").read_bytes():
+                    os.kill(int(child.name), signal.SIGKILL)
+
+    with pytest.raises(ToolFailed, match="was killed by signal 9"):
+        await take(server, on_block=kill_tool)
+
+    assert await nobody_is_connected(server)
+
+
+async def test_a_connection_that_the_server_ends_is_explained(server: Server) -> None:
+    ended = []
+
+    async def end_it() -> None:
+        while not ended:
+            for number, command in await server.execute(
+                "SELECT id, info FROM information_schema.processlist WHERE user='backup'"
+            ):
+                if re.search("FROM `?(shop)?`?.?`t`", str(command)):
+                    await server.execute(f"KILL {number}")
+                    ended.append(number)
+            await asyncio.sleep(0.01)
+
+    killer = asyncio.create_task(end_it())
+
+    def wait(_: bytes) -> None:
+        time.sleep(0.02)
+
+    with pytest.raises(SourceUnreachable, match="ended the tool's connection") as caught:
+        await take(server, on_block=wait)
+    await killer
+
+    assert "net_write_timeout" in caught.value.hint
+
+
+async def test_cancelled_at_any_moment_nothing_is_left(server: Server) -> None:
+    """No process (every test is watched for that), no file, no session, no lock."""
+    for delay in (0, 0.002, 0.005, 0.01, 0.02, 0.04, 0.07, 0.1, 0.15, 0.25):
+        with anyio.move_on_after(delay) as scope, tempfile.TemporaryDirectory() as staging:
+            try:
+                async with agent(server).capture(CaptureRequest("full", Path(staging))) as capture:
+                    async for stream in capture.streams():
+                        async for _ in stream.read():
+                            await asyncio.sleep(0.005)
+                    await capture.finish()
+            finally:
+                assert list(Path(staging).iterdir()) == []
+
+        assert scope.cancelled_caught
+
+    assert await nobody_is_connected(server)
+    assert await server.execute("SELECT * FROM information_schema.innodb_trx") == []
+
+
+async def test_left_in_the_middle_nothing_is_left(server: Server, tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError, match="enough"):
+        async with agent(server).capture(CaptureRequest("full", tmp_path)) as capture:
+            async for stream in capture.streams():
+                async for _ in stream.read():
+                    raise RuntimeError("enough")
+
+    assert list(tmp_path.iterdir()) == []
+    assert await nobody_is_connected(server)

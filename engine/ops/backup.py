@@ -307,14 +307,12 @@ class _Backup:
 
     def _params(self, stream: SourceStream, history: _History, share: Share) -> CutParams:
         """What the series cut this stream with before; else the default for its kind and size."""
-        known = [one for one in history.full.streams if one.name == stream.name] if history.full else []
-        if (
-            known
-            and known[0].kind == stream.kind
-            and known[0].page_size == stream.page_size
-            and self.grain is None
-        ):
-            return CutParams(known[0].rule, known[0].mean)  # type: ignore[arg-type]  # checked by CutParams
+        for known in history.full.streams if history.full else ():
+            if (known.name, known.kind, known.page_size) == (stream.name, stream.kind, stream.page_size):
+                try:
+                    return CutParams(known.rule, known.mean)  # type: ignore[arg-type]  # it checks the rule
+                except ValueError:
+                    break  # a rule of a later version: we cut by ours, and store the stream once more
         if stream.kind == "log" and self.grain is None:
             # Chunks of a megabyte can be four: where memory is short, a quarter of that does as well for logs.
             return default_params(

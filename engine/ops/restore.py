@@ -109,8 +109,14 @@ class StreamReader:
         tasks.start_soon(self._run)
 
     async def blocks(self) -> AsyncIterator[bytes]:
+        sent = 0
         try:
             async for block in self._out:
+                sent += len(block)
+                if sent > self._record.size:
+                    raise Damaged(
+                        "a restored stream is longer than what was backed up", stream=self._record.name
+                    )
                 self._fetch.tally(len(block))
                 yield bytes(block)
         finally:

@@ -260,3 +260,15 @@ def test_too_little_memory_is_refused_with_what_is_needed() -> None:
         strandline.Budget(64 << 20)
 
     assert "Allow at least" in refused.value.hint
+
+
+async def test_a_series_keeps_the_grain_that_it_began_with(tmp_path: Path) -> None:
+    store = await fresh()
+    async with opened_repository(store, key=KEY, cache=tmp_path) as repo:
+        first = await strandline.backup(repo, FakeAgent([("a", "dump", RANDOM)]), series="s", grain=4096)
+        second = await strandline.backup(
+            repo, FakeAgent([("a", "dump", RANDOM), ("b", "dump", RANDOM[1:])]), series="s", grain=16384
+        )
+
+        assert [one.mean for one in first.snapshot.streams] == [4096]
+        assert [one.mean for one in second.snapshot.streams] == [4096, 16384]

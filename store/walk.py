@@ -56,15 +56,10 @@ def _list_folder(path: Path, folder: str, prefix: str, after: str) -> list[str]:
     with os.scandir(path) as entries:
         for entry in entries:
             name = folder + entry.name
-            if not is_name(name):
+            if not is_name(name) or not name.startswith(prefix):
                 continue
             if entry.is_dir():
                 name += "/"
-                wanted = name.startswith(prefix) or prefix.startswith(name)
-                later = name > after or after.startswith(name)
-            else:
-                wanted = name.startswith(prefix)
-                later = name > after
-            if wanted and later:
+            if name > after or (name.endswith("/") and after.startswith(name)):
                 parts.append(name[len(folder) :])
     return sorted(parts)

@@ -246,6 +246,25 @@ async def test_any_other_error_ends_a_listing_as_an_error(local, monkeypatch, ca
     assert "snapshots/a" not in seen
 
 
+async def test_a_listing_during_which_the_repository_was_away_for_a_moment_is_an_error(local, monkeypatch):
+    for name in ("a/1", "b/1", "c/1"):
+        await local.put(name, b"x")
+    away = local.root.with_name("unmounted")
+    real = os.scandir
+
+    def scandir(path):
+        if Path(path).name == "b":
+            local.root.rename(away)
+        elif away.exists():
+            away.rename(local.root)
+        return real(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+
+    with pytest.raises(StoreUnavailable):
+        await names(LocalStore(local.root))
+
+
 async def test_a_repository_that_went_away_is_not_empty(local):
     await local.put("snapshots/a", b"x")
     local.root.rename(local.root.with_name("unmounted"))

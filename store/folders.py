@@ -14,6 +14,7 @@ from pathlib import Path
 
 from .errors import StoreError, StoreUnavailable
 from .files import sync_folder
+from .oserrors import store_error
 
 
 class Folders:
@@ -35,6 +36,8 @@ class Folders:
             if seen is None:
                 return False
             raise StoreUnavailable("the repository's directory went away", place=str(self.root)) from None
+        except OSError as error:
+            raise store_error(error, place=str(self.root)) from error
         if seen is None:
             self._seen = found
         # Either number alone may change while the place stays the same: the device when a network disk is mounted

@@ -265,6 +265,22 @@ async def test_a_listing_during_which_the_repository_was_away_for_a_moment_is_an
         await names(LocalStore(local.root))
 
 
+@pytest.mark.parametrize("number", [errno.ESTALE, errno.EIO, errno.EACCES])
+async def test_whether_something_is_missing_cannot_be_said_without_the_root(local, monkeypatch, number):
+    await local.put("a", b"x")
+    failing(monkeypatch, "stat", number, lambda path, **options: Path(path) == local.root)
+
+    for call in (
+        lambda: local.get("b"),
+        lambda: local.stat("b"),
+        lambda: local.delete("b"),
+        lambda: names(local),
+    ):
+        with pytest.raises(StoreError) as caught:
+            await call()
+        assert not isinstance(caught.value, ObjectMissing)
+
+
 async def test_a_repository_that_went_away_is_not_empty(local):
     await local.put("snapshots/a", b"x")
     local.root.rename(local.root.with_name("unmounted"))

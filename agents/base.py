@@ -94,7 +94,8 @@ class SourceStream:
 
 @dataclass(frozen=True, slots=True)
 class CaptureRequest:
-    """*since* is the position where the chain ends now (log mode only).  *staging* is a directory of the agent's own,
+    """*since* is the position where the chain ends now; a full may use it
+    to stay on the same timeline.  *staging* is a directory of the agent's own,
     empty, removed by the engine after the capture; *emit_warning* tells the user something at once."""
 
     mode: Mode

@@ -1,12 +1,14 @@
 """A command: any tool that writes a dump to its standard output, and perhaps one that reads it back.
 
-The exit status is honoured, and so is an optional *trailer*: bytes that a whole dump ends with.  A command given as one string is
-run by `sh -c`; where `sh` knows `pipefail` it is set, so that the first tool of a pipe may fail the whole of it, as it should.
+The exit status is honoured, and so is an optional *trailer*: bytes that a whole dump ends with.  A command given as one string
+is run by `bash -c`, or by `sh -c` where there is no bash; with `pipefail` where the shell knows it, so that the first tool
+of a pipe may fail the whole of it, as it should.
 """
 
 from __future__ import annotations
 
 import os
+import shutil
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -71,7 +73,7 @@ class CommandAgent(Agent):
         job.phase("load")
         for stream in job.base:
             async with running(
-                as_words(self._settings.restore_command), stdin=True, env=self._settings.env
+                as_words(self._settings.restore_command), stdin=True, discard=True, env=self._settings.env
             ) as tool:
                 async for block in stream.read():
                     await tool.write(block)
@@ -109,4 +111,7 @@ def as_words(command: tuple[str, ...] | str) -> list[str]:
         return list(command)
     if os.name == "nt":
         return ["cmd", "/d", "/s", "/c", command]
+    bash = shutil.which("bash")
+    if bash:
+        return [bash, "-c", f"set -o pipefail\n{command}"]
     return ["sh", "-c", f"(set -o pipefail) 2>/dev/null && set -o pipefail\n{command}"]

@@ -21,6 +21,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
 from typing import Literal
 
@@ -90,23 +91,29 @@ class FilesAgent(Agent):
 
     @asynccontextmanager
     async def capture(self, request: CaptureRequest) -> AsyncIterator[Capture]:
-        logs = await to_thread.run_sync(find_files, self._settings.logs)
+        logs = await to_thread.run_sync(find_files, self._settings.logs, None)
         if request.mode == "log":
             yield _LogCapture(self._settings, request.since, logs, self._now)
         else:
             # The logs were listed before any file is read: whatever comes later belongs to the chain.
-            files = await to_thread.run_sync(find_files, self._settings.paths)
+            files = await to_thread.run_sync(find_files, self._settings.paths, request.emit_warning)
             if not files:
                 raise SourceRefused(
                     "no file matches",
                     hint="Check `paths` of this source.",
                     paths=", ".join(self._settings.paths),
                 )
+            logs = settled(logs, self._now() - self._settings.settle)
             yield _FullCapture(self._settings, files, logs, self._now)
 
     async def restore(self, job: RestoreJob) -> RestoreEnd:
         if not self._settings.target:
             raise SourceRefused("this target names no directory", hint="Give it a `target`.")
+        if job.until is not None and job.logs:
+            raise SourceRefused(
+                "files are given whole log extents, which go on after the moment asked for",
+                hint="Restore without --at, or choose a snapshot with --snapshot.",
+            )
         root = Path(self._settings.target)
         job.phase("write")
         for stream in (*job.base, *job.logs):
@@ -162,9 +169,11 @@ class _LogCapture(Capture):
     async def streams(self) -> AsyncIterator[SourceStream]:
         self._check_since()
         fresh = [found for found in self._logs if natural_key(found.name) > self._since.order]
-        if fresh and fresh[-1].mtime_ns / 1e9 > self._limit:
-            fresh.pop()  # perhaps still being written
-        for found in fresh:
+        ready = settled(fresh, self._limit)
+        if len(ready) < len(fresh):
+            # What is left out may hold anything up to now: we only vouch for the time of what was taken.
+            self._time = ready[-1].mtime_ns // 1000 if ready else 0
+        for found in ready:
             stream = _stream(found, "log", 0)
             following = _position(self._settings, found)
             stream.extent = LogExtent(found.name, self._end, following)
@@ -184,22 +193,30 @@ class _LogCapture(Capture):
                 raise ChainBroken("a newer log file sorts before those already taken", file=found.name)
 
 
-def find_files(patterns: Sequence[str]) -> list[_Found]:
+def settled(files: Sequence[_Found], limit: float) -> list[_Found]:
+    """Files up to the first that was changed after *limit* (seconds since 1970): it, or one before it, may still grow."""
+    return list(takewhile(lambda found: found.mtime_ns / 1e9 <= limit, files))
+
+
+def find_files(patterns: Sequence[str], warn: Callable[[str], None] | None) -> list[_Found]:
     """Every regular file that *patterns* name, in natural order of its name in the snapshot.  Blocks.
 
-    Symbolic links are not followed.  With one root names are relative to it; with several the root's own name stands in front.
+    With one root names are relative to it; with several the root's own name stands in front.  Symbolic links are followed where
+    a pattern names them, not inside directories.  With *warn*, a pattern that matches nothing is refused and what is left out
+    is told; without (logs, which may not be there yet) both pass in silence.
     """
     roots: list[Path] = []
     for pattern in patterns:
         path = Path(pattern).expanduser()
-        if path.exists():
-            roots.append(path)
-        else:
-            matches = glob.glob(str(path), include_hidden=True)  # noqa: PTH207  # a pattern may be absolute
-            roots += [Path(match) for match in sorted(matches)]
+        matches = [str(path)] if path.exists() else glob.glob(str(path), include_hidden=True)  # noqa: PTH207
+        if not matches and warn is not None:
+            raise SourceRefused("no file matches", hint="Check `paths` of this source.", path=pattern)
+        roots += [Path(match) for match in sorted(matches)]
     found: dict[str, _Found] = {}
+    skipped: list[str] = []
     for root in dict.fromkeys(roots):
-        for path, relative in _walk(root, prefix=len(roots) > 1 and root.is_dir()):
+        place = root.resolve() if root.is_symlink() else root
+        for path, relative in _walk(place, root.name, prefix=len(roots) > 1 and place.is_dir()):
             name = quote_name(relative)
             if name in found and found[name].path != path:
                 raise SourceRefused("two files would have the same name in the snapshot", name=name)
@@ -208,9 +225,13 @@ def find_files(patterns: Sequence[str]) -> list[_Found]:
             except FileNotFoundError:
                 continue
             if stat.S_ISREG(status.st_mode):
-                found[name] = _Found(
-                    path, name, status.st_size, status.st_mtime_ns, status.st_ino, status.st_mode
-                )
+                inode, mode = status.st_ino, status.st_mode
+                found[name] = _Found(path, name, status.st_size, status.st_mtime_ns, inode, mode)
+            else:
+                skipped.append(name)
+    if skipped and warn is not None:
+        some = ", ".join(skipped[:5]) + (", ..." if len(skipped) > 5 else "")
+        warn(f"{len(skipped)} symbolic link(s) and special file(s) are not backed up: {some}")
     return sorted(found.values(), key=lambda one: natural_key(one.name))
 
 
@@ -231,21 +252,23 @@ def quote_name(relative: str) -> str:
     return "".join(c if c >= " " and c not in "%\x7f" else f"%{ord(c):02X}" for c in text)
 
 
-def _walk(root: Path, *, prefix: bool) -> list[tuple[Path, str]]:
-    if not root.is_dir() or root.is_symlink():
-        return [(root, root.name)]
+def _walk(root: Path, name: str, *, prefix: bool) -> list[tuple[Path, str]]:
+    """What is not a directory below *root*, with its name: *name* for a single file, else relative."""
+    if not root.is_dir():
+        return [(root, name)]
 
     def fail(error: OSError) -> None:
         raise SourceRefused(
             f"cannot list a directory: {error.strerror}", place=str(error.filename)
         ) from error
 
-    base = root.parent if prefix else root
-    return [
-        (Path(folder) / name, (Path(folder) / name).relative_to(base).as_posix())
-        for folder, _, names in os.walk(root, onerror=fail)
-        for name in names
-    ]
+    found = []
+    for folder, folders, names in os.walk(root, onerror=fail):
+        links = [one for one in folders if (Path(folder) / one).is_symlink()]
+        for one in (*names, *links):
+            relative = (Path(folder) / one).relative_to(root).as_posix()
+            found.append((Path(folder) / one, f"{name}/{relative}" if prefix else relative))
+    return found
 
 
 def _stream(found: _Found, kind: StreamKind, page_size: int) -> SourceStream:

@@ -115,11 +115,13 @@ async def running(
     command: Sequence[str],
     *,
     stdin: bool = False,
+    discard: bool = False,
     env: Mapping[str, str] | None = None,
     cwd: str | os.PathLike[str] | None = None,
     redact: Sequence[str] = (),
 ) -> AsyncIterator[Running]:
-    """Run *command* for as long as the block runs; *stdin*: we feed it.  *env* is added to ours.
+    """Run *command* for as long as the block runs; *stdin*: we feed it; *discard*: what it prints is
+    thrown away, since a pipe that nobody reads would stop it.  *env* is added to ours, less what is meant for us alone.
 
     Raise `ToolMissing` if there is no such program.  Leaving the block ends whatever of its family still runs.
     """
@@ -128,9 +130,9 @@ async def running(
         process = await anyio.open_process(
             list(command),
             stdin=subprocess.PIPE if stdin else subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
+            stdout=subprocess.DEVNULL if discard else subprocess.PIPE,
             stderr=subprocess.PIPE,
-            env={**os.environ, **env} if env else None,
+            env=_environment(env or {}),
             cwd=cwd,
             start_new_session=os.name == "posix",
             creationflags=_NEW_GROUP,
@@ -178,6 +180,13 @@ async def run(
     if scope.cancelled_caught:
         raise ToolFailed(f"{Path(command[0]).name} did not end within {seconds:.0f} s")
     return bytes(output)
+
+
+def _environment(added: Mapping[str, str]) -> dict[str, str]:
+    """Our environment for others: without the repository's passphrase and the like."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("STRANDLINE_")} | dict(
+        added
+    )
 
 
 def _single(group: BaseExceptionGroup[BaseException]) -> BaseException:

@@ -176,9 +176,10 @@ async def key_list(context: Context) -> None:
 
 
 async def key_remove(context: Context, slot: str) -> None:
-    async with opened(context.repository()) as repo:
+    settings = context.repository()
+    async with opened(settings) as repo:
         _ = repo.readers  # who may only write has no business here
-        await remove_slot(repo.store, slot)
+        await remove_slot(repo.store, slot, config=repo.config, key=await make_key(settings))
     if context.as_json:
         context.json.line("key_removed", {"id": slot})
     context.say(f"Removed key {slot}.")

@@ -20,6 +20,7 @@ from ..ops.operation import root_cause
 from . import exits
 from .context import Context
 from .report import mute
+from .words import plain
 
 Command: TypeAlias = Callable[[], Awaitable[None]]
 
@@ -90,9 +91,9 @@ class _Run:
             self._context.json.line(what, {"message": message, "hint": hint, "exit_code": code})
         err = self._context.err
         err.print(f"[bold red]{what}:[/] ", end="")
-        err.print(message, markup=False, soft_wrap=True)
+        err.print(plain(message), markup=False, soft_wrap=True)
         if hint:
-            err.print(f"  {hint}", markup=False, soft_wrap=True)
+            err.print(f"  {plain(hint)}", markup=False, soft_wrap=True)
         return code
 
 

@@ -21,17 +21,28 @@ from ...agents.base import Agent, CaptureRequest, Mode, SourceStream
 from ...agents.errors import AgentError
 from ...chunker.cutter import make_cutter
 from ...chunker.params import CutParams, default_params
-from ...store.errors import ObjectMissing
+from ...store.errors import ObjectMissing, StoreError
 from ...store.observe import ObservedStore, RequestCounts
 from ..base.clock import Now, system_now
-from ..base.errors import BrokenChain, Lost, Refused, SourceFailed
-from ..base.events import Emit, Finished, Phase, Progress, Started, StreamFinished, StreamStarted, Warned
+from ..base.errors import BrokenChain, Damaged, Lost, Refused, SourceFailed
+from ..base.events import (
+    Emit,
+    Finished,
+    Phase,
+    Progress,
+    Started,
+    StreamFinished,
+    StreamStarted,
+    Warned,
+    ignore,
+)
 from ..base.ids import PackId, random_id
 from ..flow.budget import Budget, Share
 from ..flow.ingest import IngestContext, ingest, settle
 from ..flow.recipes import RecipeBuilder
-from ..format.names import pack_name, utc_micros, utc_text
+from ..format.names import PACKS, pack_name, parse_pack, utc_micros, utc_text
 from ..format.snapshot import PositionRecord, Snapshot, Statistics, StreamRecord
+from ..repo.index import Index
 from ..repo.leases import HeldLease, holding_lease, read_condemned
 from ..repo.repository import DOMAIN, Repository
 from ..repo.session import Session, writing
@@ -129,10 +140,12 @@ class _Backup:
     now: Now
     counts: RequestCounts = field(default_factory=RequestCounts)
     warnings: list[str] = field(default_factory=list)
+    emit: Emit = ignore
 
     async def run(self, emit: Emit) -> BackupResult:
         if self.mode not in self.agent.modes:
             raise Refused(f"a {self.agent.kind} source has no log backups", hint="Take full backups of it.")
+        self.emit = emit
         async with self.budget.admit() as share:
             emit(Started(self.series, "backup", self.mode))
             began = time.monotonic()
@@ -172,19 +185,30 @@ class _Backup:
         async with holding_lease(store, repo.seal, series=self.series, now=self.now) as lease:
             return await self._capture(repo, history, share, tally, lease, started, began)
 
+    def _warn(self, message: str) -> None:
+        self.warnings.append(message)
+        self.emit(Warned(self.series, message))
+
     async def _history(self, repo: Repository) -> _History:
         names = await repo.snapshots(self.series)
-        if not names:
-            return _History()
-        newest = await repo.load(names[-1])
+        newest = await self._newest(repo, names)
+        if newest is None:
+            return _History(names[-1] if names else None)
         if newest.mode == "full" or not newest.base:
             return _History(names[-1], newest if newest.position else None, newest)
         bases = [name for name in names if name.id == newest.base] if self.mode == "full" else []
-        try:
-            full = await repo.load(bases[0]) if bases else None
-        except ObjectMissing:
-            full = None
-        return _History(names[-1], newest if newest.position else None, full)
+        return _History(names[-1], newest if newest.position else None, await self._newest(repo, bases))
+
+    async def _newest(self, repo: Repository, names: Sequence[SnapshotName]) -> Snapshot | None:
+        """The newest of *names* that can be read: one that is damaged, or planted, must not stop the series."""
+        for name in reversed(names):
+            try:
+                return await repo.load(name)
+            except ObjectMissing:
+                continue
+            except Damaged as error:
+                self._warn(f"snapshot {name.id} cannot be read and is passed over: {error}")
+        return None
 
     async def _capture(
         self,
@@ -198,11 +222,7 @@ class _Backup:
     ) -> tuple[Snapshot, str]:
         config = repo.config
         index = await repo.index() if lease is not None else None
-        since = position_of(history.chain.position) if history.chain and self.mode == "log" else None
-
-        def warn(message: str) -> None:
-            self.warnings.append(message)
-            tally.emit(Warned(self.series, message))
+        since = position_of(history.chain.position) if history.chain else None
 
         async with (
             staging_directory(self.staging) as directory,
@@ -226,12 +246,12 @@ class _Backup:
                 share=share,
                 cpu=self.budget.cpu,
                 group_size=config.group_size,
-                condemned=lease.condemned if lease else frozenset(),
+                condemned=await self._unusable(repo, index, lease),
                 on_read=tally.on_read,
                 on_new=tally.on_new,
             )
             streams: list[tuple[SourceStream, CutParams, RecipeBuilder]] = []
-            request = CaptureRequest(self.mode, directory, since, warn)
+            request = CaptureRequest(self.mode, directory, since, self._warn)
             tally.emit(Phase(self.series, "capture"))
             async with self.agent.capture(request) as capture:
                 async for stream in capture.streams():
@@ -286,11 +306,42 @@ class _Backup:
                 gc_known=lease.gc_known if lease else (),
                 embedded=tuple(session.embedded),
             )
-            name = await commit_snapshot(repo.store, repo.seal, snapshot, _after(started, history.newest))
-            slept = time.monotonic() - began > LONG_RUN if lease is None else await lease.was_taken_over()
-            if slept:
-                await self._prove(repo, name, snapshot, session)
+            # From the commit to its proof nothing may come between: a cancellation waits until both are done.
+            with anyio.CancelScope(shield=True):
+                name = await commit_snapshot(repo.store, repo.seal, snapshot, _after(started, history.newest))
+                # Two clocks: the monotonic one stands still while the machine sleeps, the other may be set back.
+                long_ago = max(time.monotonic() - began, (self.now() - started) / 1e6)
+                try:
+                    if long_ago > LONG_RUN if lease is None else await lease.was_taken_over():
+                        await self._prove(repo, name, snapshot, session)
+                except StoreError as error:
+                    raise Lost(
+                        "the snapshot was written, but whether all it needs is still there could not be checked",
+                        hint="Run `strandline check`, and the backup again.",
+                        snapshot=snapshot.id,
+                    ) from error
         return snapshot, name
+
+    async def _unusable(
+        self, repo: Repository, index: Index | None, lease: HeldLease | None
+    ) -> frozenset[PackId]:
+        """Packs that the index names and that must not be named again: condemned by a collector, or not there at all.
+
+        The index is a hint: without this look a lost pack would be named by every later full, and none would restore.
+        """
+        if index is None or lease is None:
+            return frozenset()
+        hinted = index.packs()
+        if not hinted:
+            return lease.condemned
+        stored = {parse_pack(info.name) async for info in repo.store.scan(PACKS)}
+        lost = hinted - stored
+        if lost:
+            self._warn(
+                f"{len(lost)} pack(s) that the index names are gone from the store: their data is stored again where this "
+                "backup has it; run `strandline check` to see which older snapshots have lost data"
+            )
+        return lease.condemned | frozenset(lost)
 
     async def _stream(
         self, repo: Repository, stream: SourceStream, history: _History, context: IngestContext, tally: _Tally
@@ -326,8 +377,7 @@ class _Backup:
         named = session.named_packs | set(session.stored_packs)
         if not named & condemned and await _all_stored(repo, named):
             return
-        with anyio.CancelScope(shield=True):
-            await repo.store.delete(name)
+        await repo.store.delete(name)
         raise Lost("this run was taken for dead, and a pack it needs was removed", snapshot=snapshot.id)
 
 
@@ -340,10 +390,14 @@ async def _all_stored(repo: Repository, packs: set[PackId]) -> bool:
     return True
 
 
+_FAR = "9000"
+"""A name beyond this year is nobody's clock."""
+
+
 def _after(started: int, newest: SnapshotName | None) -> int:
     """*started*, or just after the newest snapshot's name if a clock was set back."""
-    while newest is not None and utc_text(started) <= newest.utc:
-        started = utc_micros(newest.utc) + 1
+    if newest is not None and utc_text(started) <= newest.utc < _FAR:
+        return utc_micros(newest.utc) + 1
     return started
 
 

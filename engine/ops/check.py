@@ -24,7 +24,19 @@ from ..flow.budget import Budget, Share
 from ..flow.egress import stream_rows
 from ..format.indexfile import decode_segment
 from ..format.lease import decode_gc, decode_lease
-from ..format.names import CONFIG, GC, INDEX, KEYS, LEASES, OVER, PACKS, SNAPSHOTS, parse_pack, parse_snapshot
+from ..format.names import (
+    CONFIG,
+    GC,
+    INDEX,
+    KEYS,
+    LEASES,
+    OVER,
+    PACKS,
+    SNAPSHOTS,
+    pack_name,
+    parse_pack,
+    parse_snapshot,
+)
 from ..format.pack import PackTable, header_size, open_table, parse_header, table_span
 from ..format.recipe import Hole, Recipe, Run
 from ..format.snapshot import Snapshot, StreamRecord
@@ -240,7 +252,7 @@ class _Check:
                 for pack, table in decode_segment(plain):
                     shape = self.shapes.get(pack)
                     if shape is None:
-                        missing += 1
+                        missing += await _is_gone(repo, pack)
                     elif shape.counts != table.counts:
                         self._error(
                             info.name, f"says something else of pack {pack.hex()} than the pack itself"
@@ -252,6 +264,15 @@ class _Check:
                 continue
             except Damaged as error:
                 self._error(info.name, error)
+
+
+async def _is_gone(repo: Repository, pack: PackId) -> bool:
+    """Whether a pack that was not listed is missing; one that was stored since is not."""
+    try:
+        await repo.store.stat(pack_name(pack))
+    except ObjectMissing:
+        return True
+    return False
 
 
 def _shape(table: PackTable, end: int) -> _Shape:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -225,6 +226,14 @@ class _Restore:
     ) -> list[Path]:
         sources = _Sources(repo)
         wanted = self._wanted(chosen)
+        names = Counter(record.name.casefold() for _, record in wanted)
+        twice = [record.name for _, record in wanted if names[record.name.casefold()] > 1]
+        if twice:
+            raise Refused(
+                "two streams would become the same file",
+                hint="Restore one snapshot (--snapshot), or choose streams (--stream).",
+                name=twice[0],
+            )
         await anyio.Path(root).mkdir(parents=True, exist_ok=True)
         if not self.force:
             for _, record in wanted:
@@ -251,7 +260,10 @@ class _Restore:
         fetch.total = record.size
         fetch.emit(StreamStarted(self.series, record.name, record.size))
         reader = StreamReader(tasks, repo, record, _Sources(repo).of(snapshot), fetch)
-        async with running(list(command), stdin=True) as process, closing(reader.blocks()) as blocks:
+        async with (
+            running(list(command), stdin=True, discard=True) as process,
+            closing(reader.blocks()) as blocks,
+        ):
             async for block in blocks:
                 await process.write(block)
             await process.finish()

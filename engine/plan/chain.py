@@ -128,7 +128,8 @@ def plan_restore(entries: Sequence[Entry], until: int | None = None) -> RestoreP
     if not every:
         raise NotFound("no full backup is stored", hint="Take one: `strandline backup SOURCE`.")
     if until is None:
-        chain = max(every, key=lambda chain: (chain.reaches, chain.base.time, chain.base.name))
+        # By name, not by time: a series' names keep the order it was made in, whatever clocks said.
+        chain = max(every, key=lambda chain: chain.base.name)
         return RestorePlan(chain.base, chain.logs, None, chain.reaches, tuple(_reasons(chain, None, every)))
     for chain in reversed(every):
         if chain.base.time > until:
@@ -162,7 +163,7 @@ def _reasons(chain: Chain, until: int | None, every: Sequence[Chain]) -> list[st
     newer = sum(one.base.time > base.time for one in every)
     reasons = [f"full {base.snapshot.id} shows {isoformat(base.time)}"]
     if newer and until is None:
-        reasons.append(f"{newer} newer full(s) do not reach as far")
+        reasons.append(f"{newer} full(s) made before it show a later time: a clock was set back")
     elif newer:
         reasons.append(f"{newer} newer full(s) lie after the moment, or their logs do not reach it")
     if chain.logs:

@@ -162,6 +162,10 @@ class Index:
         pack = self._packs.get(number)
         return None if pack is None else Place(pack, frame, index, count, offset, length, size)
 
+    def packs(self) -> frozenset[PackId]:
+        """All packs that lookups may name."""
+        return frozenset(self._packs.values())
+
     def __len__(self) -> int:
         with self._env.begin() as txn:
             return int(txn.stat(self._chunks)["entries"])

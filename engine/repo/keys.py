@@ -136,8 +136,14 @@ async def add_slot(
     return slot
 
 
-async def remove_slot(store: Store, slot: str) -> None:
-    """Remove the slot; refuse if no reader could open the repository any more."""
+async def remove_slot(
+    store: Store, slot: str, *, config: Config | None = None, key: Key | None = None
+) -> None:
+    """Remove the slot; refuse if no reader could open the repository any more.
+
+    What a slot says of itself anybody may have written.  With *config* and *key*, a reader's key that has just opened the
+    repository, its own slot is refused: so at least one key that is proven to work stays.
+    """
     slots = await list_slots(store)
     found = [one for one in slots if one.id.startswith(slot)]
     if len(found) != 1:
@@ -149,7 +155,22 @@ async def remove_slot(store: Store, slot: str) -> None:
             "this is the last key that can restore",
             hint="Add another reader's key first: `strandline key add`.",
         )
+    if config is not None and key is not None and key.material and await _opens(found[0], config, key):
+        raise Refused(
+            "this is the key that you are using",
+            hint="Use another reader's key to remove it: then one that works is sure to stay.",
+        )
     await store.delete(key_name(found[0].id))
+
+
+async def _opens(slot: KeySlot, config: Config, key: Key) -> bool:
+    if slot.kind != key.kind:
+        return False
+    try:
+        await to_thread.run_sync(open_slot, slot, key.material, config.repository)
+    except (WrongKey, Damaged):
+        return False
+    return True
 
 
 async def _slots(store: ReadStore, *, strict: bool) -> AsyncIterator[KeySlot]:

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import anyio
+import lmdb
 from anyio import to_thread
 
 from ...store.base import ReadStore, Store
@@ -78,7 +79,13 @@ class Repository:
                 cache = self._shared.cache
                 directory = None if cache is None else cache / self.id / DOMAIN
                 self._shared.index = await to_thread.run_sync(Index.open, directory)
-            await sync_index(self._shared.index, self.store, self.seal, DOMAIN)
+            try:
+                await sync_index(self._shared.index, self.store, self.seal, DOMAIN)
+            except lmdb.Error:
+                # The cache cannot take it (its disk is full, or damaged): a temporary one elsewhere does as well.
+                await to_thread.run_sync(self._shared.index.close)
+                self._shared.index = await to_thread.run_sync(Index.open, None)
+                await sync_index(self._shared.index, self.store, self.seal, DOMAIN)
             return self._shared.index
 
     async def snapshots(self, series: str | None = None) -> list[SnapshotName]:

@@ -11,9 +11,10 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 import anyio
+import lmdb
 from anyio import to_thread
 from anyio.abc import TaskGroup
 
@@ -169,16 +170,25 @@ class Session:
         """Write an index segment of the packs stored since the last one.  Sessions that look nothing up write none."""
         async with self._publishing:
             tables, self._tables = self._tables, []
-            if not tables or self.index is None:
+            if self.index is None:
+                self._forget(tables)
+                return
+            if not tables:
                 return
             self._segment_after = min(2 * self._segment_after, LAST_SEGMENT)
             rows = [(pack, table) for pack, table, _ in tables]
             name = await self._put_segment(rows)
-            await to_thread.run_sync(self.index.add, name, rows, limiter=self._cpu)
-            for _, _, groups in tables:
-                for group in groups:
-                    for chunk in group.chunk_ids():
-                        self.claims.pop(chunk, None)
+            # A cache that cannot take it (its disk is full) is no reason to fail: the store has the segment for later runs.
+            with suppress(lmdb.Error):
+                await to_thread.run_sync(self.index.add, name, rows, limiter=self._cpu)
+            self._forget(tables)
+
+    def _forget(self, tables: list[tuple[PackId, PackTable, list[Group]]]) -> None:
+        """These packs' chunks are found in the index from now on, or not at all."""
+        for _, _, groups in tables:
+            for group in groups:
+                for chunk in group.chunk_ids():
+                    self.claims.pop(chunk, None)
 
     async def _put_segment(self, rows: list[tuple[PackId, PackTable]]) -> str:
         prefix = index_prefix(self._domain)

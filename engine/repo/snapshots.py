@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from ...store.base import ReadStore, Store
 from ...store.errors import ObjectMissing
-from ..base.errors import NotFound
+from ..base.errors import Damaged, NotFound
 from ..format.names import SNAPSHOTS, parse_snapshot, series_prefix, snapshot_name
 from ..format.sealed import ObjectSeal
 from ..format.snapshot import Snapshot, decode_snapshot, encode_snapshot
@@ -40,12 +40,15 @@ async def load_snapshot(store: ReadStore, seal: ObjectSeal, name: str) -> Snapsh
 async def load_all(
     store: ReadStore, seal: ObjectSeal, series: str | None = None
 ) -> list[tuple[SnapshotName, Snapshot]]:
-    """Every snapshot with its record; one that is removed meanwhile is left out."""
+    """Every snapshot with its record; one that is removed meanwhile, or cannot be read, is left out.
+
+    (`check` reports those that cannot be read; here one rotten object must not hide all the others.)
+    """
     found = []
     for name in await list_snapshots(store, series):
         try:
             found.append((name, await load_snapshot(store, seal, name.name)))
-        except ObjectMissing:
+        except (ObjectMissing, Damaged):
             continue
     return found
 

@@ -71,7 +71,8 @@ def test_the_last_reader_stays(desk: Desk):
 
     assert "the last key that can restore" in desk.run("key", "remove", first, code=3).err
     desk.run("key", "add", "--role", "reader", "--new-passphrase-env", "NEW", NEW="another one")
-    desk.run("key", "remove", first)
+    assert "the key that you are using" in desk.run("key", "remove", first, code=3).err
+    desk.run("key", "remove", first, PW="another one")
 
     desk.run("snapshots", code=8)
     desk.run("snapshots", PW="another one")

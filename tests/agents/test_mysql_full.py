@@ -96,6 +96,7 @@ async def test_an_unchanged_server_gives_the_same_bytes(server: Server) -> None:
 
 async def test_the_timeline_goes_on_while_the_server_has_the_log_of_the_chain(server: Server) -> None:
     first = await take(server)
+    await asyncio.sleep(1.1)  # a file is told from another by the second it was begun in
     await server.execute("FLUSH BINARY LOGS")
 
     second = await take(server, since=first.position)

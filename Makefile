@@ -49,5 +49,5 @@ bench: $(READY) ## measure it
 
 clean: ## remove what was built (but not .venv)
 	@rm -rf build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis $(READY)
-	@rm -f chunker/_scan.*.so chunker/_scan.*.pyd
+	@rm -f chunker/_*.so chunker/_*.pyd
 	@find $(FOLDERS) strandline tests bench -name __pycache__ -type d -prune -exec rm -rf {} +

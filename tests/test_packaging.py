@@ -23,7 +23,8 @@ import pytest
 ROOT = Path(__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 FOLDERS: dict[str, str] = PROJECT["tool"]["setuptools"]["package-dir"]
-NATIVE = f"strandline/chunker/_scan{sysconfig.get_config_var('EXT_SUFFIX')}"
+MODULES = ("_chunks", "_scan")
+NATIVE = {f"strandline/chunker/{name}{sysconfig.get_config_var('EXT_SUFFIX')}" for name in MODULES}
 
 IMPORT_ALL = """
 import importlib, pkgutil, strandline
@@ -153,7 +154,7 @@ def test_the_wheel_has_every_module_and_nothing_else(wheel):
     with zipfile.ZipFile(wheel) as archive:
         names = {name for name in archive.namelist() if ".dist-info/" not in name}
 
-    assert names == {shipped(path) for path in sources(".py", ".pyi", ".typed")} | {NATIVE}
+    assert names == {shipped(path) for path in sources(".py", ".pyi", ".typed")} | NATIVE
 
 
 def test_every_module_can_be_imported_far_from_the_sources(installed):
@@ -162,14 +163,14 @@ def test_every_module_can_be_imported_far_from_the_sources(installed):
     expected = {shipped(path).removesuffix(".py").replace("/", ".") for path in sources(".py")}
     assert Path(file).is_relative_to(installed.home)
     assert set(modules) == {name.removesuffix(".__init__") for name in expected} - {"strandline"} | {
-        "strandline.chunker._scan"
+        f"strandline.chunker.{name}" for name in MODULES
     }
 
 
 def test_the_native_scan_runs_where_the_wheel_is_installed(installed):
     code = "from strandline.chunker.kernel import kernel_names; print(*kernel_names())"
 
-    assert installed.python(code).split() == ["reference", "portable"]
+    assert installed.python(code).split()[:2] == ["reference", "portable"]
 
 
 def test_the_command_runs(installed):

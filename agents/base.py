@@ -21,7 +21,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Protocol, TypeAlias
@@ -74,6 +74,10 @@ class SourceIdentity:
     facts: Mapping[str, str] = field(default_factory=dict)
 
 
+Fill: TypeAlias = Callable[[memoryview], int]
+"""Put more of a stream's bytes into memory, as many as fit or as come at once; return how many, 0 at the end.  Blocks."""
+
+
 @dataclass(slots=True)
 class SourceStream:
     """Named bytes from a source.
@@ -81,6 +85,7 @@ class SourceStream:
     *name* is relative, parts joined by `/`, unique within its capture.  *read* may be called once; its blocks are of any size
     above zero and the caller owns them.  *size* is the expected size in bytes where it is known (for progress only).
     *page_size* is the grid of a `pages` stream.  *extent* of a `log` stream is set when its blocks have ended.
+    *open*, for what lies in a file, is the shorter way: the engine reads on a worker thread, straight into memory of its own.
     """
 
     name: str
@@ -90,6 +95,7 @@ class SourceStream:
     page_size: int = 0
     facts: dict[str, str] = field(default_factory=dict)
     extent: LogExtent | None = None
+    open: Callable[[], AbstractContextManager[Fill]] | None = None
 
 
 @dataclass(frozen=True, slots=True)

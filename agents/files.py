@@ -14,13 +14,15 @@ from __future__ import annotations
 
 import errno
 import glob
+import io
 import os
 import re
 import stat
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from itertools import takewhile
 from pathlib import Path
 from typing import Literal
@@ -30,11 +32,11 @@ import msgspec
 from anyio import to_thread
 
 from .base import (
-    BLOCK,
     Agent,
     Capture,
     CaptureEnd,
     CaptureRequest,
+    Fill,
     LogExtent,
     Mode,
     Position,
@@ -44,7 +46,8 @@ from .base import (
     SourceStream,
     StreamKind,
 )
-from .errors import ChainBroken, SourceRefused, ToolFailed
+from .errors import AgentError, ChainBroken, SourceRefused, ToolFailed
+from .filling import read_filled
 from .landing import land
 
 FIRST = "(none)"
@@ -272,29 +275,50 @@ def _walk(root: Path, name: str, *, prefix: bool) -> list[tuple[Path, str]]:
 
 
 def _stream(found: _Found, kind: StreamKind, page_size: int) -> SourceStream:
+    opened = partial(open_file, found)
     return SourceStream(
-        found.name, kind, lambda: read_file(found), size=found.size, page_size=page_size, facts=found.facts()
+        found.name,
+        kind,
+        partial(read_filled, opened),
+        size=found.size,
+        page_size=page_size,
+        facts=found.facts(),
+        open=opened,
     )
 
 
-async def read_file(found: _Found) -> AsyncIterator[bytes]:
-    """The file's bytes; raise unless it stays what it was when it was found."""
+@contextmanager
+def open_file(found: _Found) -> Iterator[Fill]:
+    """Open the file; raise, here or in between, unless it stays what it was when it was found.  Blocks."""
+    left = found.size
+
+    def fill(into: memoryview) -> int:
+        nonlocal left
+        try:
+            size = file.readinto(into[:left]) if left else 0
+            if left and not size:
+                raise ToolFailed("a file became shorter while it was read", file=found.name)
+            left -= size
+            if not size:
+                _expect(found, os.fstat(file.fileno()))
+                _expect(found, found.path.lstat())
+        except OSError as error:
+            raise _translate(error, found) from error
+        return size
+
     try:
-        async with await anyio.open_file(found.path, "rb", buffering=0) as file:
-            _expect(found, await to_thread.run_sync(os.fstat, file.wrapped.fileno()))
-            left = found.size
-            while left:
-                block = await file.read(min(BLOCK, left))
-                if not block:
-                    raise ToolFailed("a file became shorter while it was read", file=found.name)
-                left -= len(block)
-                yield block
-            _expect(found, await to_thread.run_sync(os.fstat, file.wrapped.fileno()))
-            _expect(found, await to_thread.run_sync(os.lstat, found.path))
+        file = io.FileIO(found.path)
     except OSError as error:
-        if error.errno == errno.ENOENT:
-            raise ToolFailed("a file vanished while it was to be read", file=found.name) from error
-        raise SourceRefused(f"cannot read a file: {error.strerror}", file=found.name) from error
+        raise _translate(error, found) from error
+    with file:
+        _expect(found, os.fstat(file.fileno()))
+        yield fill
+
+
+def _translate(error: OSError, found: _Found) -> AgentError:
+    if error.errno == errno.ENOENT:
+        return ToolFailed("a file vanished while it was to be read", file=found.name)
+    return SourceRefused(f"cannot read a file: {error.strerror}", file=found.name)
 
 
 def _expect(found: _Found, status: os.stat_result) -> None:

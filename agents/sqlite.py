@@ -10,11 +10,13 @@ Facts about the file: https://www.sqlite.org/fileformat.html (header: magic at 0
 
 from __future__ import annotations
 
+import io
 import sqlite3
 import threading
 import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, closing
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, closing, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 from urllib.parse import quote
@@ -24,11 +26,11 @@ import msgspec
 from anyio import to_thread
 
 from .base import (
-    BLOCK,
     Agent,
     Capture,
     CaptureEnd,
     CaptureRequest,
+    Fill,
     Mode,
     RestoreEnd,
     RestoreJob,
@@ -36,6 +38,7 @@ from .base import (
     SourceStream,
 )
 from .errors import SourceRefused, SourceUnreachable, StagingFull, ToolFailed
+from .filling import read_filled
 from .landing import land
 
 T = TypeVar("T")
@@ -104,14 +107,20 @@ class _Capture(Capture):
         size = (await anyio.Path(self._copy).stat()).st_size
         page_size = int(self._facts["page_size"])
         yield SourceStream(
-            self._name, "pages", self._read, size=size, page_size=page_size, facts=dict(self._facts)
+            self._name,
+            "pages",
+            partial(read_filled, self._open),
+            size=size,
+            page_size=page_size,
+            facts=dict(self._facts),
+            open=self._open,
         )
         await to_thread.run_sync(lambda: _remove(self._copy))
 
-    async def _read(self) -> AsyncIterator[bytes]:
-        async with await anyio.open_file(self._copy, "rb", buffering=0) as file:
-            while block := await file.read(BLOCK):
-                yield block
+    @contextmanager
+    def _open(self) -> Iterator[Fill]:
+        with io.FileIO(self._copy) as file:
+            yield lambda into: file.readinto(into) or 0
 
     async def finish(self) -> CaptureEnd:
         return CaptureEnd(time=int(self._moment * 1_000_000))

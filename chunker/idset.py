@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from typing_extensions import Buffer
 
+__all__ = ["IdFilter", "IdMap", "common", "find", "zeros"]
+
 ID = 16
 _HOLE = bytes(ID)
 
@@ -22,11 +24,14 @@ class PlainIdMap:
     def __init__(self) -> None:
         self._values: dict[bytes, int] = {}
 
-    def add(self, ids: Buffer, value: int, /) -> None:
-        """Enter each id with the number *value* + its place; those that are there keep theirs."""
-        for place, one in enumerate(_split(ids)):
-            if one != _HOLE:
-                self._values.setdefault(one, value + place)
+    def add(self, ids: Buffer, first: int, stop: int, value: int, /) -> int:
+        """Enter ids from place *first* to *stop* with the numbers *value*, *value* + 1, ..., up to the first that was there already
+        (or is zero); return its place, or *stop*."""
+        for place, one in enumerate(_split(ids)[first:stop], first):
+            if one == _HOLE or one in self._values:
+                return place
+            self._values[one] = value + place - first
+        return stop
 
     def next(self, ids: Buffer, first: int, stop: int, /) -> tuple[int, int] | None:
         """(place, number) of the first id from place *first* to *stop* that was entered; None if none was."""

@@ -215,30 +215,30 @@ static void map_dealloc(MapObject *self)
     Py_DECREF(type);
 }
 
-PyDoc_STRVAR(map_add_doc, "add(ids, value, /)\n--\n\nEnter each id with the number value + its place in ids; those that are there keep theirs.");
+PyDoc_STRVAR(map_add_doc, "add(ids, first, stop, value, /)\n--\n\nEnter ids from place first to stop with the numbers value, value + 1, ..., up to the\n"
+                          "first that was there already (or is zero); return its place, or stop.");
 
 static PyObject *map_add(MapObject *self, PyObject *args)
 {
     Py_buffer ids;
-    Py_ssize_t value, i, count;
-    int failed = 0;
+    Py_ssize_t first, stop, value;
+    int added = 1, failed;
 
-    if (!PyArg_ParseTuple(args, "y*n:add", &ids, &value))
+    if (!PyArg_ParseTuple(args, "y*nnn:add", &ids, &first, &stop, &value))
         return NULL;
-    count = ids.len / ID;
-    if (ids.len % ID != 0 || value < 0 || (uint64_t)value + (uint64_t)count > UINT32_MAX) {
-        PyErr_SetString(PyExc_ValueError, "not ids, or numbers beyond 32 bits");
+    failed = check_range(&ids, first, stop) < 0;
+    if (!failed && (value < 0 || (uint64_t)value + (uint64_t)(stop - first) > UINT32_MAX)) {
+        PyErr_SetString(PyExc_ValueError, "numbers beyond 32 bits");
         failed = 1;
     }
-    for (i = 0; !failed && i < count; i++)
-        if (id_map_add(&self->map, id_at(&ids, i), (uint32_t)(value + i)) < 0) {
-            PyErr_NoMemory();
-            failed = 1;
-        }
+    while (!failed && first < stop && (added = id_map_add(&self->map, id_at(&ids, first), (uint32_t)value)) > 0) {
+        first++;
+        value++;
+    }
     PyBuffer_Release(&ids);
     if (failed)
         return NULL;
-    Py_RETURN_NONE;
+    return added < 0 ? PyErr_NoMemory() : PyLong_FromSsize_t(first);
 }
 
 PyDoc_STRVAR(map_next_doc, "next(ids, first, stop, /)\n--\n\n(place, number) of the first id from place first to stop that is in the map; None if none is.");

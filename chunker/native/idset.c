@@ -67,12 +67,12 @@ int id_map_add(id_map *map, const uint8_t *id, uint32_t value)
     if (map->used >= map->slots / 4 * 3 && grow(map) < 0)
         return -1;
     slot = slot_of(map, id);
-    if (id_is_zero(map->ids[slot])) {
-        memcpy(map->ids[slot], id, ID);
-        map->values[slot] = value;
-        map->used++;
-    }
-    return 0;
+    if (!id_is_zero(map->ids[slot]))
+        return 0;
+    memcpy(map->ids[slot], id, ID);
+    map->values[slot] = value;
+    map->used++;
+    return 1;
 }
 
 const uint32_t *id_map_get(const id_map *map, const uint8_t *id)

@@ -18,7 +18,7 @@ typedef struct {
     size_t used;
 } id_map;
 
-/* Enter id with *value* unless it is there; 0, or -1 if there is no memory. */
+/* Enter id with *value*: 1, or 0 if it was there already and keeps its value, or -1 if there is no memory. */
 int id_map_add(id_map *map, const uint8_t *id, uint32_t value);
 /* The value of id, or NULL. */
 const uint32_t *id_map_get(const id_map *map, const uint8_t *id);

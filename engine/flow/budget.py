@@ -1,15 +1,15 @@
 """Memory and cores that all operations of a process share: a sum one can write down.
 
-    base      Python, its libraries, this package's own tables                        96 MiB
+    base      Python, its libraries, this package's own tables; the index's filter and tables            96 MiB
     + a share for each operation at work
 
-A backup's share, with w workers and packs of p bytes (all in plain bytes at most):
+A backup's share, with w workers, blocks of b bytes, groups of g and packs of p (in plain bytes at most):
 
-    blocks    channel from the source 4 MiB, in cutting and naming (w + 2) x (1 MiB + one longest chunk)
-    groups    being filled, compressed or waiting, (w + 3) x 2 x group size
-    packs     one being filled, one being sealed (three copies at its peak), one on its way to the store: 5 x p
-    claims    chunks stored but not yet in the index cache                              16 MiB
-    recipe    rows not yet stored                                                        4 MiB
+    blocks    being filled, cut, named, or held by groups that wait                          (w + 5) x (b + one longest chunk)
+    groups    being joined and compressed, or waiting to be laid into a pack                 (w + 3) x 2 x g
+    packs     one being filled, one being sealed (three copies at its peak), one on its way  5 x p
+    claims    chunks stored but not yet in the index cache                                   16 MiB
+    recipe    rows not yet stored                                                            4 MiB
 
 A restore's share: ranges on their way and frames being opened, its window.  The index cache is memory-mapped: its pages belong to
 the operating system's cache, and it takes them back under pressure.
@@ -31,8 +31,7 @@ from ..base.units import format_size
 
 MIB = 1 << 20
 BASE = 96 * MIB
-BLOCK = MIB
-CHANNEL = 4 * MIB
+LARGEST_BLOCK = 4 * MIB
 CLAIMS = 16 * MIB
 RECIPE = 4 * MIB
 LEAST_PACK = MIB
@@ -55,15 +54,25 @@ class Share:
         rest = self.memory - self.fixed(group_size, longest_chunk)
         return max(LEAST_PACK, min(wish, rest // 5))
 
+    @property
+    def blocks(self) -> int:
+        """How many blocks there are: each worker's, one being read, one cut, one gathered, and two that groups hold."""
+        return self.workers + 5
+
+    @property
+    def block(self) -> int:
+        """Bytes of a block, between one and four MiB: the larger, the less Python there is to a gigabyte."""
+        return max(MIB, min(LARGEST_BLOCK, self.memory // 5 // self.blocks))
+
     def fixed(self, group_size: int, longest_chunk: int) -> int:
-        blocks = CHANNEL + (self.workers + 2) * (BLOCK + longest_chunk)
+        blocks = self.blocks * (self.block + longest_chunk)
         groups = (self.workers + 3) * 2 * max(group_size, longest_chunk)
         return blocks + groups + min(CLAIMS, self.memory // 8) + RECIPE
 
     @property
     def claims(self) -> int:
-        """Chunks stored but not yet in the index cache: how many may be remembered (about 250 bytes each)."""
-        return min(CLAIMS, self.memory // 8) // 250
+        """Chunks stored but not yet in the index cache: how many may be remembered (about 64 bytes each)."""
+        return min(CLAIMS, self.memory // 8) // 64
 
 
 class Budget:

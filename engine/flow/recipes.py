@@ -25,19 +25,18 @@ from ..format.recipe import (
     encode_row,
     hole_mark,
 )
-from ..repo.index import Place
 from ..repo.packs import Group
 
 
 @dataclass(slots=True)
 class _Span:
-    """Chunks side by side in one frame, stored (*place*) or about to be (*group*)."""
+    """Chunks side by side: new ones of a *group*, from *first* in it on, or (*run*) stored ones, from *first* of their pack on."""
 
-    group: Group | None
-    place: Place | None
     first: int
     count: int
     plain: int
+    group: Group | None = None
+    run: Run | None = None
 
 
 class RecipeBuilder:
@@ -50,7 +49,7 @@ class RecipeBuilder:
         self._rows = bytearray()
         self._queue: deque[_Span | int] = deque()
         self._run: Run | Hole | None = None
-        self._next = (0, 0, 0)
+        self._next = 0  # the chunk of its pack that would continue *_run*
         self._digest = blake3()
         self._hole = 0
 
@@ -70,31 +69,20 @@ class RecipeBuilder:
         else:
             self._queue.append(length)
 
-    def new(self, group: Group, number: int, size: int) -> None:
-        """Chunk *number* of *group* follows."""
-        self.size += size
+    def new(self, group: Group, number: int, count: int, plain: int) -> None:
+        """*count* chunks follow, of *plain* bytes: those of *group* from *number* on."""
+        self.size += plain
         tail = self._queue[-1] if self._queue else None
         if isinstance(tail, _Span) and tail.group is group and tail.first + tail.count == number:
-            tail.count += 1
-            tail.plain += size
+            tail.count += count
+            tail.plain += plain
         else:
-            self._queue.append(_Span(group, None, number, 1, size))
+            self._queue.append(_Span(number, count, plain, group))
 
-    def known(self, place: Place) -> None:
-        """A chunk that is stored follows."""
-        self.size += place.size
-        tail = self._queue[-1] if self._queue else None
-        if (
-            isinstance(tail, _Span)
-            and tail.place is not None
-            and tail.place.frame == place.frame
-            and tail.first + tail.count == place.index
-            and tail.place.pack == place.pack
-        ):
-            tail.count += 1
-            tail.plain += place.size
-        else:
-            self._queue.append(_Span(None, place, place.index, 1, place.size))
+    def known(self, run: Run, number: int) -> None:
+        """The chunks of *run* follow, which are stored; the first is chunk *number* of its pack."""
+        self.size += run.plain
+        self._queue.append(_Span(number, run.count, run.plain, None, run))
 
     # -- out -----------------------------------------------------------------------------------------------------
 
@@ -108,12 +96,8 @@ class RecipeBuilder:
                 if len(queue) == 1:
                     break
                 self._join(Hole(head))
-            elif head.place is not None:
-                place = head.place
-                run = Run(
-                    place.pack, place.frame, head.first, head.count, place.offset, place.length, head.plain
-                )
-                self._join(run, place.frame_count)
+            elif head.run is not None:
+                self._join(head.run, head.first)
             else:
                 group = head.group
                 assert group is not None
@@ -122,7 +106,7 @@ class RecipeBuilder:
                 run = Run(
                     group.pack.id, group.frame, head.first, head.count, group.offset, group.length, head.plain
                 )
-                self._join(run, len(group.sizes))
+                self._join(run, group.number + head.first)
             queue.popleft()
         return len(self._rows)
 
@@ -184,22 +168,15 @@ class RecipeBuilder:
             self._digest.update(hole_mark(self._hole))
             self._hole = 0
 
-    def _join(self, row: Run | Hole, frame_count: int = 0) -> None:
-        """Append *row*, which lies in one frame of *frame_count* chunks, or let it continue the one before."""
+    def _join(self, row: Run | Hole, number: int = 0) -> None:
+        """Append *row*, whose first chunk is chunk *number* of its pack, or let it continue the one before."""
         last = self._run
         if isinstance(row, Hole):
             self._emit()
             self._run = row
             return
-        following = (row.frame, row.skip + row.count, frame_count)
-        frame, index, count = self._next
-        continues = (frame, index) == (row.frame, row.skip) or (frame + 1, 0, count) == (
-            row.frame,
-            row.skip,
-            index,
-        )
         length = row.offset + row.length - last.offset if isinstance(last, Run) else 0
-        if isinstance(last, Run) and last.pack == row.pack and continues and length <= MAX_RUN:
+        if isinstance(last, Run) and last.pack == row.pack and number == self._next and length <= MAX_RUN:
             self._run = Run(
                 last.pack,
                 last.frame,
@@ -212,7 +189,7 @@ class RecipeBuilder:
         else:
             self._emit()
             self._run = row
-        self._next = following
+        self._next = number + row.count
 
     def _emit(self) -> None:
         if self._run is not None:

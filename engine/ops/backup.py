@@ -20,6 +20,7 @@ from anyio import to_thread
 from ...agents.base import Agent, CaptureRequest, Mode, SourceStream
 from ...agents.errors import AgentError
 from ...chunker.cutter import make_cutter
+from ...chunker.naming import make_namer
 from ...chunker.params import CutParams, default_params
 from ...store.errors import ObjectMissing, StoreError
 from ...store.observe import ObservedStore, RequestCounts
@@ -37,11 +38,13 @@ from ..base.events import (
     ignore,
 )
 from ..base.ids import PackId, random_id
+from ..flow.blocks import Blocks
 from ..flow.budget import Budget, Share
 from ..flow.ingest import IngestContext, ingest, settle
 from ..flow.recipes import RecipeBuilder
 from ..format.names import PACKS, pack_name, parse_pack, utc_micros, utc_text
 from ..format.snapshot import PositionRecord, Snapshot, Statistics, StreamRecord
+from ..repo.compress import Policy
 from ..repo.index import Index
 from ..repo.leases import HeldLease, holding_lease, read_condemned
 from ..repo.repository import DOMAIN, Repository
@@ -50,7 +53,6 @@ from ..repo.snapshots import SnapshotName, commit_snapshot
 from .operation import Operation, root_cause, source_failure
 from .records import extent_record, position_of, position_record, source_record
 
-LEVEL = 3
 CLIENT = "strandline 0.1.0"
 LONG_RUN = 3600.0
 """Seconds after which even a run without a lease checks its packs: it may have been suspended."""
@@ -115,15 +117,16 @@ def backup(
     budget: Budget | None = None,
     grain: int | None = None,
     staging: Path | None = None,
-    level: int = LEVEL,
+    compression: Policy = "default",
     now: Now = system_now,
 ) -> Operation[BackupResult]:
     """Back up what *agent* captures, as a snapshot of *series*.
 
     *mode* "log" takes what the source's log has had since the series' newest snapshot.  *grain* is the mean chunk size of
-    streams that the series does not know yet; *staging* where the agent may put files meanwhile; *level* zstd's.
+    streams that the series does not know yet; *staging* where the agent may put files meanwhile; *compression* trades
+    time for room: "fast", "default" or "high".
     """
-    job = _Backup(repo, agent, series, mode, budget or Budget(), grain, staging, level, now)
+    job = _Backup(repo, agent, series, mode, budget or Budget(), grain, staging, compression, now)
     return Operation(job.run)
 
 
@@ -136,7 +139,7 @@ class _Backup:
     budget: Budget
     grain: int | None
     staging: Path | None
-    level: int
+    compression: Policy
     now: Now
     counts: RequestCounts = field(default_factory=RequestCounts)
     warnings: list[str] = field(default_factory=list)
@@ -236,14 +239,15 @@ class _Backup:
                 pack_size=share.pack_size(config.pack_size, config.group_size, 256 << 10),
                 claims=share.claims,
                 width=share.width,
-                level=self.level,
+                compression=self.compression,
                 on_stored=tally.on_stored,
             ) as session,
         ):
             context = IngestContext(
                 session=session,
-                id_key=repo.secrets.id_key,
+                namer=make_namer(repo.secrets.id_key),
                 share=share,
+                blocks=Blocks(share.blocks, share.block),
                 cpu=self.budget.cpu,
                 group_size=config.group_size,
                 condemned=await self._unusable(repo, index, lease),
@@ -350,7 +354,7 @@ class _Backup:
         tally.expect(stream.size)
         tally.emit(StreamStarted(self.series, stream.name, stream.size))
         cutter = make_cutter(params, repo.secrets.cut_key)
-        recipe = await ingest(stream, cutter, context)
+        recipe = await ingest(stream, cutter, params.max, context)
         tally.emit(StreamFinished(self.series, stream.name, recipe.size))
         if stream.kind == "log" and self.mode == "log" and stream.extent is None:
             raise SourceFailed("the agent did not say which piece of log this is", stream=stream.name)

@@ -6,14 +6,25 @@ the pack's id once that is sealed; until then recipes refer to the group itself.
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from array import array
 from dataclasses import dataclass, field
+from typing import Protocol
 
-import zstandard
-
-from ..base.ids import CHUNK_ID, PackId
+from ..base.ids import PackId
 from ..format.pack import RAW, ZSTD, PackKey, PackTable, body_overhead, encode_body, encode_pack
 from ..format.sealed import ObjectSeal
+from .compress import Compressor
+
+
+class Held(Protocol):
+    """Memory that somebody else would like to have back."""
+
+    @abstractmethod
+    def hold(self) -> None: ...
+
+    @abstractmethod
+    def free(self) -> None: ...
 
 
 @dataclass(slots=True, eq=False)
@@ -37,6 +48,7 @@ class OpenPack:
         """Take *group* in as the next frame."""
         group.pack = self
         group.frame = len(self.bodies)
+        group.number = len(self.plain)
         group.offset = self.size
         group.length = len(body) - 9 - 4 * len(group.sizes) + body_overhead(len(group.sizes))
         self.bodies.append(body)
@@ -53,30 +65,48 @@ class OpenPack:
 
 @dataclass(slots=True, eq=False)
 class Group:
-    """New chunks of one stream, in stream order, that will be compressed and sealed as one frame."""
+    """New chunks of one stream, in stream order, that will be compressed and sealed as one frame.
 
-    data: bytearray = field(default_factory=bytearray)
+    The bytes stay where they are, in blocks that are held until the group is compressed, or until `detach`.
+    """
+
     ids: bytearray = field(default_factory=bytearray)
     sizes: array[int] = field(default_factory=lambda: array("I"))
+    plain: int = 0
+    pieces: list[memoryview | bytes] = field(default_factory=list)
+    held: list[Held] = field(default_factory=list)
     pack: OpenPack | None = None
     frame: int = 0
+    number: int = 0
     offset: int = 0
     length: int = 0
 
-    def add(self, chunk: memoryview, ids: bytes, sizes: array[int]) -> None:
-        """Take in chunks that lie side by side."""
-        self.data += chunk
+    def add(self, chunks: memoryview, ids: bytes, sizes: array[int], block: Held | None) -> None:
+        """Take in chunks that lie side by side, in memory that *block* keeps."""
+        self.pieces.append(chunks)
+        self.plain += len(chunks)
         self.ids += ids
         self.sizes.extend(sizes)
+        if block is not None and (not self.held or self.held[-1] is not block):
+            block.hold()
+            self.held.append(block)
 
-    def chunk_ids(self) -> list[bytes]:
-        ids = bytes(self.ids)
-        return [ids[at : at + CHUNK_ID] for at in range(0, len(ids), CHUNK_ID)]
+    def detach(self) -> None:
+        """Copy what lies in blocks, and let go of them: for a group that waits for more."""
+        if self.held:
+            self.pieces = [b"".join(self.pieces)]
+            self.release()
 
-    def encode(self, level: int) -> bytes:
-        """Compress into a frame's body and let go of the plain bytes.  Blocks: run it on a worker thread."""
-        data, self.data = self.data, bytearray()
-        payload = zstandard.ZstdCompressor(level=level).compress(data)
-        if len(payload) < len(data):
-            return encode_body(self.sizes, payload, codec=ZSTD, plain=len(data))
-        return encode_body(self.sizes, bytes(data), codec=RAW, plain=len(data))
+    def release(self) -> None:
+        held, self.held = self.held, []
+        for block in held:
+            block.free()
+
+    def encode(self, compressor: Compressor) -> bytes:
+        """Compress into a frame's body.  Blocks: run it on a worker thread; then `release`."""
+        pieces, self.pieces = self.pieces, []
+        data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        payload = compressor.compress(data)
+        if payload is not None:
+            return encode_body(self.sizes, payload, codec=ZSTD, plain=self.plain)
+        return encode_body(self.sizes, bytes(data), codec=RAW, plain=self.plain)

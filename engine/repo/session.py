@@ -19,12 +19,14 @@ from anyio import to_thread
 from anyio.abc import TaskGroup
 
 from ...store.base import Store
-from ..base.ids import ChunkId, PackId
+from ..base.ids import PackId
 from ..format.config import Config
 from ..format.indexfile import encode_segment
 from ..format.names import index_prefix, pack_name
 from ..format.pack import PackKey, PackTable
 from ..format.sealed import ObjectSeal
+from .claims import Claims
+from .compress import LEVELS, Compressor, Policy
 from .index import Index
 from .packs import Group, OpenPack
 
@@ -55,11 +57,11 @@ class Session:
         pack_size: int,
         claims: int,
         width: int,
-        level: int,
+        compression: Policy,
         on_stored: Callable[[int], None],
     ) -> None:
         self.index = index
-        self.claims: dict[ChunkId, tuple[Group, int]] = {}
+        self.claims = Claims()
         self.embedded: list[bytes] = []
         self.stored_packs: list[PackId] = []
         self.named_packs: set[PackId] = set()
@@ -72,7 +74,7 @@ class Session:
         self._cpu = cpu
         self._pack_size = pack_size
         self._most_claims = claims
-        self._level = level
+        self._compressor = Compressor(LEVELS[compression])
         self._on_stored = on_stored
         self._room = anyio.Semaphore(width)
         self._turn = 0
@@ -111,7 +113,8 @@ class Session:
             await self._idle.wait()
 
     async def _compress(self, group: Group, ticket: int) -> None:
-        body = await to_thread.run_sync(group.encode, self._level, limiter=self._cpu)
+        body = await to_thread.run_sync(group.encode, self._compressor, limiter=self._cpu)
+        group.release()
         if ticket != self._turn:  # frames lie in the order of the stream
             turn = self._turns[ticket] = anyio.Event()
             await turn.wait()
@@ -185,10 +188,7 @@ class Session:
 
     def _forget(self, tables: list[tuple[PackId, PackTable, list[Group]]]) -> None:
         """These packs' chunks are found in the index from now on, or not at all."""
-        for _, _, groups in tables:
-            for group in groups:
-                for chunk in group.chunk_ids():
-                    self.claims.pop(chunk, None)
+        self.claims.forget([group for _, _, groups in tables for group in groups])
 
     async def _put_segment(self, rows: list[tuple[PackId, PackTable]]) -> str:
         prefix = index_prefix(self._domain)
@@ -214,7 +214,7 @@ async def writing(
     pack_size: int,
     claims: int,
     width: int,
-    level: int,
+    compression: Policy,
     on_stored: Callable[[int], None],
 ) -> AsyncIterator[Session]:
     """A session for as long as the block runs; what it started has ended when the block is left."""
@@ -230,6 +230,6 @@ async def writing(
             pack_size=pack_size,
             claims=claims,
             width=width,
-            level=level,
+            compression=compression,
             on_stored=on_stored,
         )

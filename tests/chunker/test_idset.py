@@ -39,15 +39,20 @@ def test_like_the_plain_ones(ids, others, data):
         assert find(one, wanted, first, stop) == idset.plain_find(one, wanted, first, stop)
     native, plain = IdMap(), PlainIdMap()
     for number, table in enumerate((two, one[: 16 * (len(ids) // 2)])):
-        native.add(table, 100 * number)
-        plain.add(table, 100 * number)
+        start = 0
+        while start < len(table) // 16:
+            arguments = (table, start, len(table) // 16, 100 * number + start)
+            start = native.add(*arguments)
+            assert start == plain.add(*arguments)
+            start += 1
         assert len(native) == len(plain)
         assert native.next(one, first, stop) == plain.next(one, first, stop)
 
 
 def test_a_map_grows_and_forgets(many):
     table = IdMap()
-    table.add(many, 7)
+    assert table.add(many, 0, 100_000, 7) == 100_000
+    assert table.add(many, 4, 100_000, 7) == 4
     assert len(table) == 100_000
     for place in range(0, 100_000, 997):
         assert table.next(many, place, 100_000) == (place, place + 7)
@@ -56,7 +61,7 @@ def test_a_map_grows_and_forgets(many):
     table.clear()
     assert len(table) == 0
     assert table.next(many, 0, 100_000) is None
-    table.add(many[:16], 1)
+    assert table.add(many, 0, 1, 1) == 1
     assert table.next(many, 0, 100_000) == (0, 1)
 
 
@@ -77,9 +82,10 @@ def test_a_filter_lets_all_it_has_pass_and_few_others(many):
 def test_what_cannot_be_is_refused(many):
     table, few = IdMap(), IdFilter(64)
     for call in (
-        lambda: table.add(many[:15], 0),
-        lambda: table.add(many[:16], -1),
-        lambda: table.add(many[:32], (1 << 32) - 2),
+        lambda: table.add(many[:15], 0, 0, 0),
+        lambda: table.add(many[:16], 0, 1, -1),
+        lambda: table.add(many[:16], 0, 2, 0),
+        lambda: table.add(many[:32], 0, 2, (1 << 32) - 2),
         lambda: table.next(many, 2, 1),
         lambda: table.next(many, 0, 100_001),
         lambda: few.next(many, -1, 1),

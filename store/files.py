@@ -21,6 +21,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from .base import Buffer
+from .direct import write_all
 from .oserrors import SyncFailed
 
 try:
@@ -63,9 +64,7 @@ def write_draft(path: Path, data: Buffer) -> os.stat_result:
     """Write a new file that only we may read, and sync it."""
     handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _BINARY, 0o600)
     try:
-        view = memoryview(data).cast("B")
-        while view:
-            view = view[os.write(handle, view) :]
+        write_all(handle, data)
         _sync(handle, path)
         return os.fstat(handle)
     finally:

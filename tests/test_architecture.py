@@ -36,9 +36,9 @@ MAY_IMPORT = {
     "engine.base": (),
     "engine.format": ENGINE[:1],
     "engine.plan": ENGINE[:2],
-    "engine.repo": (*ENGINE[:3], "store"),
-    # The flow of bytes knows an agent's types and errors, not a vendor.
-    "engine.flow": (*ENGINE[:4], "chunker", "store", "agents.base", "agents.errors"),
+    "engine.repo": (*ENGINE[:3], "store", "chunker.idset"),
+    # The flow of bytes knows an agent's types, errors and ways to read, not a vendor.
+    "engine.flow": (*ENGINE[:4], "chunker", "store", "agents.base", "agents.errors", "agents.filling"),
     "engine.ops": (*ENGINE[:5], *LEAVES),
     "engine.app": (*ENGINE[:6], *LEAVES),
     "engine": ("engine",),  # the shop window of the engine

@@ -62,6 +62,13 @@ class Cipher:
             return self._aes.encrypt(nonce, plain, associated)
         return plain + self._tag(nonce, plain, associated)
 
+    def seal_into(self, nonce: bytes, plain: bytes, associated: bytes, into: memoryview) -> None:
+        """Seal *plain* into memory that is just `TAG` bytes longer."""
+        if self._aes is not None:
+            self._aes.encrypt_into(nonce, plain, associated, into)
+        else:
+            into[:-TAG], into[-TAG:] = plain, self._tag(nonce, plain, associated)
+
     def open(self, nonce: bytes, sealed: bytes | memoryview, associated: bytes) -> bytes:
         """Return the plain bytes; raise `Damaged` unless they are just what was sealed."""
         if len(sealed) < TAG:

@@ -107,6 +107,10 @@ class PackKey:
     def seal(self, ordinal: int, body: bytes) -> bytes:
         return self._cipher.seal(*self._nonce(ordinal, body))
 
+    def seal_into(self, ordinal: int, body: bytes, into: memoryview) -> None:
+        """Seal *body* into memory that is `TAG` bytes longer."""
+        self._cipher.seal_into(*self._nonce(ordinal, body), into)
+
     def open_frame(self, ordinal: int, sealed: bytes | memoryview) -> Frame:
         """Open, decompress and split frame *ordinal*; raise `Damaged` unless it is whole."""
         nonce, _, place = self._nonce(ordinal, b"")
@@ -228,19 +232,29 @@ def encode_pack(
     ids: bytes,
     plain: array[int],
     seal: ObjectSeal,
-) -> tuple[PackId, bytes, PackTable]:
-    """Seal *bodies* as frames 0, 1, 2 ... and return the pack's id, its bytes and its table."""
-    masks = key.masks(0, len(bodies))
-    sizes = array("I")
-    parts = [key.header]
-    for ordinal, body in enumerate(bodies):
-        sealed = key.seal(ordinal, body)
-        sizes.append(len(sealed))
-        parts += ((len(sealed) ^ masks[ordinal]).to_bytes(4, "little"), sealed)
+    into: bytearray | None = None,
+) -> tuple[PackId, memoryview, PackTable]:
+    """Seal *bodies* as frames 0, 1, 2 ... and return the pack's id, its bytes and its table.
+
+    The bytes lie in *into*, which grows as needed: a pack after another in the same memory.
+    """
+    sizes = array("I", (len(body) + TAG for body in bodies))
     table = PackTable(len(key.header), sizes, array("I", counts), ids, plain)
     sealed_table = seal.seal("table", key.header, table.encode())
-    parts += (sealed_table, len(sealed_table).to_bytes(4, "little"), MAGIC)
-    data = b"".join(parts)
+    offsets = table.offsets()
+    tail = b"".join((sealed_table, len(sealed_table).to_bytes(4, "little"), MAGIC))
+    size = offsets[-1] + len(tail)
+    if into is None:
+        into = bytearray(size)
+    elif len(into) < size:
+        into.extend(bytes(size - len(into)))
+    data = memoryview(into)[:size]
+    data[: len(key.header)] = key.header
+    for ordinal, (mask, at, body) in enumerate(zip(key.masks(0, len(bodies)), offsets, bodies, strict=False)):
+        sealed = len(body) + TAG
+        data[at : at + 4] = (sealed ^ mask).to_bytes(4, "little")
+        key.seal_into(ordinal, body, data[at + 4 : at + 4 + sealed])
+    data[offsets[-1] :] = tail
     return hashlib.sha256(data).digest(), data, table
 
 

@@ -57,10 +57,10 @@ class OpenPack:
         self.plain.extend(group.sizes)
         self.size += group.length
 
-    def seal(self, seal: ObjectSeal) -> tuple[PackId, bytes, PackTable]:
-        """The pack's bytes; afterwards it holds no bodies any more.  Blocks: run it on a worker thread."""
+    def seal(self, seal: ObjectSeal, into: bytearray) -> tuple[PackId, memoryview, PackTable]:
+        """Lay the pack's bytes *into* memory; afterwards it holds no bodies any more.  Blocks: run it on a worker thread."""
         bodies, self.bodies = self.bodies, []
-        return encode_pack(self.key, bodies, self.counts, bytes(self.ids), self.plain, seal)
+        return encode_pack(self.key, bodies, self.counts, bytes(self.ids), self.plain, seal, into)
 
 
 @dataclass(slots=True, eq=False)

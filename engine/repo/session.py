@@ -85,6 +85,7 @@ class Session:
         self._groups: list[Group] = []
         self._uploads = anyio.CapacityLimiter(UPLOADS)
         self._sending = 0
+        self._memory: list[bytearray] = []  # of packs that were sent, for the next ones
         self._tables: list[tuple[PackId, PackTable, list[Group]]] = []
         self._segment_after = FIRST_SEGMENT
         self._publishing = anyio.Lock()
@@ -143,10 +144,12 @@ class Session:
         self._tasks.start_soon(self._send, pack, groups)
 
     async def _send(self, pack: OpenPack, groups: list[Group]) -> None:
-        ident, data, table = await to_thread.run_sync(pack.seal, self._seal, limiter=self._cpu)
+        memory = self._memory.pop() if self._memory else bytearray()
+        ident, data, table = await to_thread.run_sync(pack.seal, self._seal, memory, limiter=self._cpu)
         size = len(data)
         await self._store.put(pack_name(ident), data)
-        del data
+        data.release()
+        self._memory.append(memory)
         pack.id, pack.stored = ident, True
         self._uploads.release_on_behalf_of(pack)
         self.stored_packs.append(ident)
@@ -162,8 +165,8 @@ class Session:
         pack = self._pack
         assert pack is not None
         self._pack, self._groups = None, []
-        pack.id, data, _ = await to_thread.run_sync(pack.seal, self._seal, limiter=self._cpu)
-        self.embedded.append(data)
+        pack.id, data, _ = await to_thread.run_sync(pack.seal, self._seal, bytearray(), limiter=self._cpu)
+        self.embedded.append(bytes(data))
         self.stored_bytes += len(data)
         self._on_stored(len(data))
 

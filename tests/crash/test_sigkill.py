@@ -30,7 +30,7 @@ async def main(place, data, cache):
     async with strandline.open_repository(place, key=key, cache=cache) as repo:
         agent = FilesAgent(FilesSettings(paths=(data,)))
         print("begun", flush=True)
-        result = await strandline.backup(repo, agent, series="s", level=1, budget=strandline.Budget(160 << 20))
+        result = await strandline.backup(repo, agent, series="s", compression="fast", budget=strandline.Budget(160 << 20))
         print("committed", result.snapshot.id, result.new, flush=True)
 
 from pathlib import Path

@@ -6,7 +6,7 @@
 A backup's share, with w workers, blocks of b bytes, groups of g and packs of p (in plain bytes at most):
 
     blocks    being filled, cut, named, or held by groups that wait                          (w + 5) x (b + one longest chunk)
-    groups    being joined and compressed, or waiting to be laid into a pack                 (w + 3) x 2 x g
+    groups    being joined and compressed; compressed, waiting to be laid into a pack        w x 2 x g, (w + 1) x (b + g)
     packs     one being filled, one being sealed (three copies at its peak), one on its way  5 x p
     claims    chunks stored but not yet in the index cache                                   16 MiB
     recipe    rows not yet stored                                                            4 MiB
@@ -66,7 +66,8 @@ class Share:
 
     def fixed(self, group_size: int, longest_chunk: int) -> int:
         blocks = self.blocks * (self.block + longest_chunk)
-        groups = (self.workers + 3) * 2 * max(group_size, longest_chunk)
+        group = max(group_size, longest_chunk)
+        groups = self.workers * 2 * group + self.width * (self.block + group)
         return blocks + groups + min(CLAIMS, self.memory // 8) + RECIPE
 
     @property

@@ -137,6 +137,7 @@ class _Gatherer:
         self._recipe = recipe
         self._on_new = on_new
         self._group = Group()
+        self._full: list[Group] = []
 
     async def take(self, named: _Named) -> None:
         recipe, ids, ends = self._recipe, named.ids, named.cut.ends
@@ -148,17 +149,18 @@ class _Gatherer:
             else:
                 recipe.digest(ids[CHUNK_ID * span.first : CHUNK_ID * span.stop])
                 if span.table is None:
-                    await self._take_new(named, span, at)
+                    self._take_new(named, span, at)
                 else:
                     run = span.table.run(span.number, span.stop - span.first, end - at)
                     recipe.known(run, span.number)
                     self._context.session.named_packs.add(run.pack)
             at = end
         self._group.detach()
+        await self._hand_over()
         if named.cut.block is not None:
             named.cut.block.free()
 
-    async def _take_new(self, named: _Named, span: Span, start: int) -> None:
+    def _take_new(self, named: _Named, span: Span, start: int) -> None:
         """Chunks that the index does not know: those that this session has stored already, and those that it stores now."""
         claims, ids, ends = self._context.session.claims, named.ids, named.cut.ends
         place = span.first
@@ -167,7 +169,7 @@ class _Gatherer:
             limit = bisect_right(ends, room, place, span.stop)
             if limit == place:
                 if self._group.sizes:
-                    await self.finish()
+                    self._close()
                     continue
                 limit += 1  # larger than any group: a group of its own
             claimed = claims.claim(ids, place, limit)
@@ -190,10 +192,20 @@ class _Gatherer:
         self._on_new(end - start)
 
     async def finish(self) -> None:
-        """Hand the group to the session."""
-        group, self._group = self._group, Group()
-        if group.sizes:
-            await self._context.session.keep(group)
+        """Hand all that is left to the session."""
+        if self._group.sizes:
+            self._close()
+        await self._hand_over()
+
+    def _close(self) -> None:
+        self._full.append(self._group)
+        self._group = Group()
+
+    async def _hand_over(self) -> None:
+        """The groups that a block filled go together: an errand to a thread costs as much as compressing ten kilobytes."""
+        if self._full:
+            full, self._full = self._full, []
+            await self._context.session.keep(full)
 
 
 async def _read(

@@ -2,7 +2,7 @@
 
     groups -> [compress]* -> laid into the open pack, in order -> [seal]* -> PUT -> recipes learn the pack's id
 
-`keep` takes a group and returns when there is room for it; `flush` returns when everything kept so far is stored.
+`keep` takes groups and returns when there is room for them; `flush` returns when everything kept so far is stored.
 Now and then an index segment is published, at intervals that double, so that an interrupted run of any length loses at
 most about half of its deduplication.  A run whose only pack stays below `EMBED` never stores it: it travels inside the snapshot.
 """
@@ -10,7 +10,7 @@ most about half of its deduplication.  A run whose only pack stays below `EMBED`
 from __future__ import annotations
 
 import hashlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 
 import anyio
@@ -92,12 +92,12 @@ class Session:
 
     # -- groups ------------------------------------------------------------------------------------------------
 
-    async def keep(self, group: Group) -> None:
-        """Compress and pack *group*; return as soon as there is room for the next one."""
+    async def keep(self, groups: Sequence[Group]) -> None:
+        """Compress and pack *groups*, all on one thread; return as soon as there is room for the next ones."""
         await self._room.acquire()
         ticket = self._next_ticket
         self._next_ticket += 1
-        self._tasks.start_soon(self._compress, group, ticket)
+        self._tasks.start_soon(self._compress, groups, ticket)
 
     async def flush(self) -> None:
         """Return when every group kept so far has a pack with an id.  Called when a backup's streams have ended."""
@@ -113,24 +113,33 @@ class Session:
             self._idle = anyio.Event()
             await self._idle.wait()
 
-    async def _compress(self, group: Group, ticket: int) -> None:
-        body = await to_thread.run_sync(group.encode, self._compressor, limiter=self._cpu)
-        group.release()
+    async def _compress(self, groups: Sequence[Group], ticket: int) -> None:
+        bodies = await to_thread.run_sync(self._encode, groups, limiter=self._cpu)
+        for group in groups:
+            group.release()
         if ticket != self._turn:  # frames lie in the order of the stream
             turn = self._turns[ticket] = anyio.Event()
             await turn.wait()
-        if self._pack is not None and self._pack.size + len(body) > self._pack_size and self._pack.bodies:
-            await self._send_open_pack()
-        if self._pack is None:
-            self._pack = OpenPack.begin(PackKey.make(self._seal, self._config.recipient))
-        self._pack.lay(group, body)
-        self._groups.append(group)
+        for group, body in zip(groups, bodies, strict=True):
+            await self._lay(group, body)
         self._turn += 1
         following = self._turns.pop(self._turn, None)
         if following is not None:
             following.set()
         self._room.release()
         self._idle.set()
+
+    def _encode(self, groups: Sequence[Group]) -> list[bytes]:
+        return [group.encode(self._compressor) for group in groups]
+
+    async def _lay(self, group: Group, body: bytes) -> None:
+        """Make *group* the next frame of the open pack, or of a new one."""
+        if self._pack is not None and self._pack.size + len(body) > self._pack_size and self._pack.bodies:
+            await self._send_open_pack()
+        if self._pack is None:
+            self._pack = OpenPack.begin(PackKey.make(self._seal, self._config.recipient))
+        self._pack.lay(group, body)
+        self._groups.append(group)
 
     # -- packs -------------------------------------------------------------------------------------------------
 

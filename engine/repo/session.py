@@ -26,7 +26,7 @@ from ..format.names import index_prefix, pack_name
 from ..format.pack import PackKey, PackTable
 from ..format.sealed import ObjectSeal
 from .claims import Claims
-from .compress import LEVELS, Compressor, Policy
+from .compress import Compressor, Policy
 from .index import Index
 from .packs import Group, OpenPack
 
@@ -74,7 +74,7 @@ class Session:
         self._cpu = cpu
         self._pack_size = pack_size
         self._most_claims = claims
-        self._compressor = Compressor(LEVELS[compression])
+        self._compressor = Compressor(compression)
         self._on_stored = on_stored
         self._room = anyio.Semaphore(width)
         self._turn = 0

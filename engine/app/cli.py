@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .options import as_moment, common
+from .options import as_grain, as_moment, common
 
 if TYPE_CHECKING:
     from .context import Context
@@ -53,9 +53,28 @@ def init(
 @click.option("--sqlite", default="", metavar="PATH", help="No SOURCE: this SQLite database.")
 @click.option("--command", default="", metavar="COMMAND", help="No SOURCE: what this command prints.")
 @click.option("--name", default="", help="The name of what has no SOURCE.")
+@click.option(
+    "--compression",
+    type=click.Choice(["fast", "default", "high"]),
+    help="Time for room; else what the configuration says.",
+)
+@click.option(
+    "--grain",
+    callback=as_grain,
+    metavar="SIZE",
+    help="Mean size of chunks, like 8KiB, for streams that are new; else by their size.",
+)
 @common
 def backup(
-    context: Context, source: str, mode: Any, files: tuple[str, ...], sqlite: str, command: str, name: str
+    context: Context,
+    /,
+    source: str,
+    mode: Any,
+    files: tuple[str, ...],
+    sqlite: str,
+    command: str,
+    name: str,
+    **wishes: Any,
 ) -> Awaitable[None]:
     """Back up SOURCE, as the configuration describes it."""
     loose = sum(map(bool, (files, sqlite, command)))
@@ -70,7 +89,7 @@ def backup(
     from . import moving
 
     settings = moving.source_of(files, sqlite, command, name) if loose else context.settings.source(source)
-    return moving.backup(context, settings, mode)
+    return moving.backup(context, moving.wished(settings, wishes), mode)
 
 
 @main.command()

@@ -15,6 +15,7 @@ user = "backup"
 password = { env = "SHOP_PASSWORD" }                # never the password itself
 repository = "main"                                 # may be left out
 grain = "8KiB"                                      # mean size of chunks, for streams that are new
+compression = "default"                             # or "fast", "high"
 staging = "/var/tmp"
 
 [targets.fresh]                                     # for `strandline restore shop --into fresh`: fields as of a source
@@ -27,10 +28,13 @@ import difflib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..base.errors import NotFound
 from ..base.secrets import SecretSource
+
+if TYPE_CHECKING:
+    from ..repo.compress import Policy
 
 T = TypeVar("T")
 
@@ -59,6 +63,7 @@ class SourceSettings:
     options: Mapping[str, Any]
     repository: str = ""
     grain: int | None = None
+    compression: Policy = "default"
     staging: Path | None = None
     missing: str = ""
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from ...agents.base import Mode
 from ...chunker.kernel import choose_kernel
@@ -49,6 +50,11 @@ def source_of(files: Sequence[str], sqlite: str, command: str, name: str) -> Sou
     return SourceSettings(name, "command", {"command": command})
 
 
+def wished(settings: SourceSettings, wishes: Mapping[str, Any]) -> SourceSettings:
+    """The source with what the command line wishes otherwise; None is no wish."""
+    return replace(settings, **{name: wish for name, wish in wishes.items() if wish is not None})
+
+
 async def backup(context: Context, settings: SourceSettings, mode: Mode) -> None:
     if choose_kernel().slow:
         context.err.print("[yellow]warning:[/] the chunker's native module was not built: this will be slow")
@@ -60,6 +66,7 @@ async def backup(context: Context, settings: SourceSettings, mode: Mode) -> None
             mode=mode,
             budget=context.budget,
             grain=settings.grain,
+            compression=settings.compression,
             staging=settings.staging,
         )
         result = await context.follow(operation)

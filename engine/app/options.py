@@ -29,9 +29,22 @@ def as_size(ctx: click.Context, param: click.Parameter, value: str | None) -> in
     return _read(parse_size, value)
 
 
+def as_grain(ctx: click.Context, param: click.Parameter, value: str | None) -> int | None:
+    """A mean size of chunks."""
+    return _read(_grain, value)
+
+
 def as_moment(ctx: click.Context, param: click.Parameter, value: str | None) -> int | None:
     """Microseconds since 1970 UTC of a time with an offset."""
     return _read(parse_time, value)
+
+
+def _grain(text: str) -> int:
+    from ...chunker.params import default_params
+
+    size = parse_size(text)
+    default_params("dump", None, grain=size)
+    return size
 
 
 def _read(parse: Callable[[str], int], value: str | None) -> int | None:

@@ -23,6 +23,7 @@ from ...agents.errors import AgentError
 from ...agents.registry import agent_classes, kinds
 from ...chunker.params import default_params
 from ..base.errors import BadConfiguration
+from ..repo.compress import POLICIES
 from .configuration import MEMORY, NAME, RepositorySettings, Settings, SourceSettings, nearest
 from .toml_lines import KeyPath
 from .toml_tables import Table, TableReader
@@ -50,6 +51,7 @@ class SourceTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     kind: str
     repository: str = ""
     grain: str = ""
+    compression: str = "default"
     staging: str = ""
 
 
@@ -164,8 +166,14 @@ class _Reader(TableReader):
             default_params("dump", None, grain=grain)
         except ValueError as error:
             raise self.error((*where, "grain"), f"`grain`: {error}") from error
+        compression = next((policy for policy in POLICIES if policy == found.compression), None)
+        if compression is None:
+            hint = nearest(found.compression, POLICIES) or f"Known are {', '.join(POLICIES)}."
+            raise self.error((*where, "compression"), f"no compression is called `{found.compression}`", hint)
         staging = Path(found.staging).expanduser() if found.staging else None
-        return SourceSettings(name, found.kind, options, found.repository, grain, staging, missing)
+        return SourceSettings(
+            name, found.kind, options, found.repository, grain, compression, staging, missing
+        )
 
     def _options(self, kind: str, table: Table, where: KeyPath) -> tuple[Table, str]:
         """An agent's settings with sources in place of secrets, and what is missing for its kind."""

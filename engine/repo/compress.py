@@ -17,11 +17,12 @@ next one decide whether it is tried at all.  Contexts are kept: making one costs
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal, TypeAlias
+from typing import Literal, TypeAlias, get_args
 
 import zstandard
 
 Policy: TypeAlias = Literal["fast", "default", "high"]
+POLICIES: tuple[Policy, ...] = get_args(Policy)
 
 _level = zstandard.ZstdCompressionParameters.from_level
 

@@ -390,3 +390,30 @@ def test_json_lines_hold_any_name(desk: Desk):
     assert "Zür[red]ich%1B[2J.txt" in shown
     assert "\x1b" not in shown
     assert json.dumps("Zür[red]ich%1B[2J.txt") in desk.run("backup", "docs", "--json").out
+
+
+def test_the_command_line_wishes_a_grain_and_a_compression(desk: Desk):
+    desk.plain_repository()
+
+    refused = desk.run("backup", "docs", "--grain", "1KiB", code=2)
+    assert "a grain is 2048 to" in refused.err
+    assert "hihg" in desk.run("backup", "docs", "--compression", "hihg", code=2).err
+
+    stored = {}
+    for name in ("fast", "high"):
+        words = (
+            "backup",
+            "--repo",
+            name,
+            "--name",
+            "d",
+            "--files",
+            "data",
+            "--grain",
+            "64KiB",
+            "--compression",
+            name,
+        )
+        desk.run("init", "--repo", f"./{name}", "--encryption", "none")
+        stored[name] = desk.run(*words, "--json").only("finished")["stored"]
+    assert stored["high"] < stored["fast"]

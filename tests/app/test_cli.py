@@ -401,19 +401,8 @@ def test_the_command_line_wishes_a_grain_and_a_compression(desk: Desk):
 
     stored = {}
     for name in ("fast", "high"):
-        words = (
-            "backup",
-            "--repo",
-            name,
-            "--name",
-            "d",
-            "--files",
-            "data",
-            "--grain",
-            "64KiB",
-            "--compression",
-            name,
-        )
+        what = ("--repo", f"./{name}", "--name", "d", "--files", "data")
+        wish = ("--grain", "64KiB", "--compression", name)
         desk.run("init", "--repo", f"./{name}", "--encryption", "none")
-        stored[name] = desk.run(*words, "--json").only("finished")["stored"]
+        stored[name] = desk.run("backup", *what, *wish, "--json").only("finished")["stored"]
     assert stored["high"] < stored["fast"]

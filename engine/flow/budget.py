@@ -7,7 +7,7 @@ A backup's share, with w workers, blocks of b bytes, groups of g and packs of p 
 
     blocks    being filled, cut, named, or held by groups that wait                          (w + 5) x (b + one longest chunk)
     groups    being joined and compressed; compressed, waiting to be laid into a pack        w x 2 x g, (w + 1) x (b + g)
-    packs     one being filled, one being sealed (three copies at its peak), one on its way  5 x p
+    packs     one being filled, two being finished or sent, with room for their tables       3 x 9/8 p
     claims    chunks stored but not yet in the index cache                                   16 MiB
     recipe    rows not yet stored                                                            4 MiB
 
@@ -52,7 +52,7 @@ class Share:
     def pack_size(self, wish: int, group_size: int, longest_chunk: int) -> int:
         """The target size of packs: *wish*, or less where memory is short."""
         rest = self.memory - self.fixed(group_size, longest_chunk)
-        return max(LEAST_PACK, min(wish, rest // 5))
+        return max(LEAST_PACK, min(wish, rest // 4))
 
     @property
     def blocks(self) -> int:
@@ -84,7 +84,7 @@ class Budget:
         self.workers = workers or os.cpu_count() or 1
         self.jobs = jobs
         self.share = Share((memory - BASE) // jobs, self.workers)
-        least = self.share.fixed(512 << 10, 64 << 10) + 5 * LEAST_PACK
+        least = self.share.fixed(512 << 10, 64 << 10) + 4 * LEAST_PACK
         if self.share.memory < least:
             need = BASE + jobs * (least + least // 7)
             raise Refused(

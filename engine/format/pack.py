@@ -137,15 +137,10 @@ class Frame:
         return memoryview(self.data)[start : self.ends[first + count - 1]]
 
 
-def encode_body(sizes: Sequence[int], payload: bytes, *, codec: int, plain: int) -> bytes:
+def encode_body(sizes: Sequence[int], payload: bytes | memoryview, *, codec: int, plain: int) -> bytes:
     """A frame's plaintext; *payload* is already compressed if *codec* says so."""
     head = bytes([codec]) + u32_bytes((plain, len(sizes)))
     return b"".join((head, u32_bytes(sizes), payload))
-
-
-def body_overhead(count: int) -> int:
-    """Bytes on disk that a frame of *count* chunks takes beside its payload."""
-    return 4 + 9 + 4 * count + TAG
 
 
 def decode_body(body: bytes) -> Frame:
@@ -225,6 +220,24 @@ class PackTable:
         return table
 
 
+def seal_frame(key: PackKey, ordinal: int, body: bytes, into: memoryview) -> None:
+    """Write frame *ordinal* into memory of `frame_size` bytes."""
+    sealed = len(body) + TAG
+    into[:4] = (sealed ^ key.masks(ordinal, 1)[0]).to_bytes(4, "little")
+    key.seal_into(ordinal, body, into[4 : 4 + sealed])
+
+
+def frame_size(body: int) -> int:
+    """Bytes in the pack that a frame takes whose plaintext has *body* bytes."""
+    return 4 + body + TAG
+
+
+def encode_tail(key: PackKey, table: PackTable, seal: ObjectSeal) -> bytes:
+    """What follows the last frame."""
+    sealed = seal.seal("table", key.header, table.encode())
+    return b"".join((sealed, len(sealed).to_bytes(4, "little"), MAGIC))
+
+
 def encode_pack(
     key: PackKey,
     bodies: Sequence[bytes],
@@ -232,29 +245,16 @@ def encode_pack(
     ids: bytes,
     plain: array[int],
     seal: ObjectSeal,
-    into: bytearray | None = None,
-) -> tuple[PackId, memoryview, PackTable]:
-    """Seal *bodies* as frames 0, 1, 2 ... and return the pack's id, its bytes and its table.
-
-    The bytes lie in *into*, which grows as needed: a pack after another in the same memory.
-    """
+) -> tuple[PackId, bytes, PackTable]:
+    """Seal *bodies* as frames 0, 1, 2 ... and return the pack's id, its bytes and its table."""
     sizes = array("I", (len(body) + TAG for body in bodies))
     table = PackTable(len(key.header), sizes, array("I", counts), ids, plain)
-    sealed_table = seal.seal("table", key.header, table.encode())
-    offsets = table.offsets()
-    tail = b"".join((sealed_table, len(sealed_table).to_bytes(4, "little"), MAGIC))
-    size = offsets[-1] + len(tail)
-    if into is None:
-        into = bytearray(size)
-    elif len(into) < size:
-        into.extend(bytes(size - len(into)))
-    data = memoryview(into)[:size]
-    data[: len(key.header)] = key.header
-    for ordinal, (mask, at, body) in enumerate(zip(key.masks(0, len(bodies)), offsets, bodies, strict=False)):
-        sealed = len(body) + TAG
-        data[at : at + 4] = (sealed ^ mask).to_bytes(4, "little")
-        key.seal_into(ordinal, body, data[at + 4 : at + 4 + sealed])
-    data[offsets[-1] :] = tail
+    parts = [key.header]
+    for ordinal, body in enumerate(bodies):
+        frame = bytearray(frame_size(len(body)))
+        seal_frame(key, ordinal, body, memoryview(frame))
+        parts.append(bytes(frame))
+    data = b"".join((*parts, encode_tail(key, table, seal)))
     return hashlib.sha256(data).digest(), data, table
 
 

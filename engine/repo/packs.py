@@ -6,13 +6,17 @@ the pack's id once that is sealed; until then recipes refer to the group itself.
 
 from __future__ import annotations
 
+import hashlib
 from abc import abstractmethod
 from array import array
 from dataclasses import dataclass, field
 from typing import Protocol
 
+import anyio
+
 from ..base.ids import PackId
-from ..format.pack import RAW, ZSTD, PackKey, PackTable, body_overhead, encode_body, encode_pack
+from ..base.memory import large_memory
+from ..format.pack import RAW, ZSTD, PackKey, PackTable, encode_body, encode_tail, frame_size, seal_frame
 from ..format.sealed import ObjectSeal
 from .compress import Compressor
 
@@ -27,40 +31,76 @@ class Held(Protocol):
     def free(self) -> None: ...
 
 
-@dataclass(slots=True, eq=False)
 class OpenPack:
-    """A pack that is being filled, sealed or sent.  *id* is None until it is stored (or embedded)."""
+    """A pack that is being filled, or sent.  *id* is None until it is stored (or embedded).
 
-    key: PackKey
-    size: int
-    bodies: list[bytes] = field(default_factory=list)
-    counts: list[int] = field(default_factory=list)
-    ids: bytearray = field(default_factory=bytearray)
-    plain: array[int] = field(default_factory=lambda: array("I"))
-    id: PackId | None = None
-    stored: bool = False
+    Frames are laid in order, which gives each its place; their bytes are sealed into it by threads, in any order.
+    """
 
-    @classmethod
-    def begin(cls, key: PackKey) -> OpenPack:
-        return cls(key, len(key.header))
+    def __init__(self, key: PackKey, memory: memoryview, room: int) -> None:
+        """*room*: bytes of header and frames that *memory* is to take."""
+        self.id: PackId | None = None
+        self.size = len(key.header)
+        self.frames = 0
+        self._key = key
+        self._room = room
+        self._memory = memory
+        self._memory[: self.size] = key.header
+        self._sizes = array("I")
+        self._counts = array("I")
+        self._ids = bytearray()
+        self._plain = array("I")
+        self._unsealed = 0
+        self._sealed = anyio.Event()
+
+    def has_room(self, body: bytes) -> bool:
+        return self.size + frame_size(len(body)) <= self._room
 
     def lay(self, group: Group, body: bytes) -> None:
-        """Take *group* in as the next frame."""
+        """Make *group* the next frame; there must be room.  Its bytes come with `seal`."""
         group.pack = self
-        group.frame = len(self.bodies)
-        group.number = len(self.plain)
+        group.frame = self.frames
+        group.number = len(self._plain)
         group.offset = self.size
-        group.length = len(body) - 9 - 4 * len(group.sizes) + body_overhead(len(group.sizes))
-        self.bodies.append(body)
-        self.counts.append(len(group.sizes))
-        self.ids += group.ids
-        self.plain.extend(group.sizes)
+        group.length = frame_size(len(body))
         self.size += group.length
+        self.frames += 1
+        self._unsealed += 1
+        self._sizes.append(group.length - 4)
+        self._counts.append(len(group.sizes))
+        self._ids += group.ids
+        self._plain.extend(group.sizes)
 
-    def seal(self, seal: ObjectSeal, into: bytearray) -> tuple[PackId, memoryview, PackTable]:
-        """Lay the pack's bytes *into* memory; afterwards it holds no bodies any more.  Blocks: run it on a worker thread."""
-        bodies, self.bodies = self.bodies, []
-        return encode_pack(self.key, bodies, self.counts, bytes(self.ids), self.plain, seal, into)
+    def seal(self, group: Group, body: bytes) -> None:
+        """Put the bytes of a frame where they belong.  Blocks: run it on a worker thread; then say `sealed`."""
+        seal_frame(self._key, group.frame, body, self._memory[group.offset : group.offset + group.length])
+
+    def sealed(self) -> None:
+        self._unsealed -= 1
+        self._sealed.set()
+
+    async def all_sealed(self) -> None:
+        while self._unsealed:
+            self._sealed = anyio.Event()
+            await self._sealed.wait()
+
+    def finish(self, seal: ObjectSeal) -> tuple[PackId, memoryview, PackTable]:
+        """The pack's id, bytes and table, once every frame is sealed.  Blocks: run it on a worker thread."""
+        table = PackTable(len(self._key.header), self._sizes, self._counts, bytes(self._ids), self._plain)
+        tail = encode_tail(self._key, table, seal)
+        end = self.size + len(tail)
+        if end > len(self._memory):  # so many and so small chunks are rare
+            larger = large_memory(end)
+            larger[: self.size] = self._memory[: self.size]
+            self._memory = larger
+        self._memory[self.size : end] = tail
+        data = self._memory[:end]
+        return hashlib.sha256(data).digest(), data, table
+
+    def give_memory(self) -> memoryview:
+        """The memory, for another pack: this one is stored."""
+        memory, self._memory = self._memory, memoryview(b"")
+        return memory
 
 
 @dataclass(slots=True, eq=False)
@@ -109,4 +149,4 @@ class Group:
         payload = compressor.compress(data)
         if payload is not None:
             return encode_body(self.sizes, payload, codec=ZSTD, plain=self.plain)
-        return encode_body(self.sizes, bytes(data), codec=RAW, plain=self.plain)
+        return encode_body(self.sizes, data, codec=RAW, plain=self.plain)

@@ -20,10 +20,11 @@ from anyio.abc import TaskGroup
 
 from ...store.base import Store
 from ..base.ids import PackId
+from ..base.memory import large_memory
 from ..format.config import Config
 from ..format.indexfile import encode_segment
 from ..format.names import index_prefix, pack_name
-from ..format.pack import PackKey, PackTable
+from ..format.pack import PackKey, PackTable, frame_size
 from ..format.sealed import ObjectSeal
 from .claims import Claims
 from .compress import Compressor, Policy
@@ -85,7 +86,7 @@ class Session:
         self._groups: list[Group] = []
         self._uploads = anyio.CapacityLimiter(UPLOADS)
         self._sending = 0
-        self._memory: list[bytearray] = []  # of packs that were sent, for the next ones
+        self._memory: list[memoryview] = []  # of packs that were sent, for the next ones
         self._tables: list[tuple[PackId, PackTable, list[Group]]] = []
         self._segment_after = FIRST_SEGMENT
         self._publishing = anyio.Lock()
@@ -120,26 +121,50 @@ class Session:
         if ticket != self._turn:  # frames lie in the order of the stream
             turn = self._turns[ticket] = anyio.Event()
             await turn.wait()
+        laid: list[tuple[Group, bytes]] = []
         for group, body in zip(groups, bodies, strict=True):
-            await self._lay(group, body)
+            if self._pack is not None and not self._pack.has_room(body):
+                await self._seal_frames(laid)  # it waits for them before it goes
+                await self._send_open_pack()
+            if self._pack is None:
+                self._pack = self._begin_pack(body)
+            self._pack.lay(group, body)
+            self._groups.append(group)
+            laid.append((group, body))
+        del bodies
         self._turn += 1
         following = self._turns.pop(self._turn, None)
         if following is not None:
             following.set()
-        self._room.release()
         self._idle.set()
+        await self._seal_frames(laid)
+        self._room.release()
 
     def _encode(self, groups: Sequence[Group]) -> list[bytes]:
         return [group.encode(self._compressor) for group in groups]
 
-    async def _lay(self, group: Group, body: bytes) -> None:
-        """Make *group* the next frame of the open pack, or of a new one."""
-        if self._pack is not None and self._pack.size + len(body) > self._pack_size and self._pack.bodies:
-            await self._send_open_pack()
-        if self._pack is None:
-            self._pack = OpenPack.begin(PackKey.make(self._seal, self._config.recipient))
-        self._pack.lay(group, body)
-        self._groups.append(group)
+    async def _seal_frames(self, laid: list[tuple[Group, bytes]]) -> None:
+        """Put frames that have their places into them; *laid* is empty afterwards."""
+
+        def seal() -> None:
+            for group, body in laid:
+                assert group.pack is not None
+                group.pack.seal(group, body)
+
+        await to_thread.run_sync(seal, limiter=self._cpu)
+        for group, _ in laid:
+            assert group.pack is not None
+            group.pack.sealed()
+        laid.clear()
+
+    def _begin_pack(self, body: bytes) -> OpenPack:
+        """A pack with room for *body*, however large that is, in memory of one that is stored if there is some."""
+        key = PackKey.make(self._seal, self._config.recipient)
+        room = max(self._pack_size, len(key.header) + frame_size(len(body)))
+        memory = self._memory.pop() if self._memory else large_memory(room + room // 8)
+        if len(memory) < room:
+            memory = large_memory(room + room // 8)
+        return OpenPack(key, memory, room)
 
     # -- packs -------------------------------------------------------------------------------------------------
 
@@ -153,13 +178,13 @@ class Session:
         self._tasks.start_soon(self._send, pack, groups)
 
     async def _send(self, pack: OpenPack, groups: list[Group]) -> None:
-        memory = self._memory.pop() if self._memory else bytearray()
-        ident, data, table = await to_thread.run_sync(pack.seal, self._seal, memory, limiter=self._cpu)
+        await pack.all_sealed()
+        ident, data, table = await to_thread.run_sync(pack.finish, self._seal, limiter=self._cpu)
         size = len(data)
         await self._store.put(pack_name(ident), data)
-        data.release()
-        self._memory.append(memory)
-        pack.id, pack.stored = ident, True
+        del data
+        self._memory.append(pack.give_memory())
+        pack.id = ident
         self._uploads.release_on_behalf_of(pack)
         self.stored_packs.append(ident)
         self.stored_bytes += size
@@ -174,8 +199,10 @@ class Session:
         pack = self._pack
         assert pack is not None
         self._pack, self._groups = None, []
-        pack.id, data, _ = await to_thread.run_sync(pack.seal, self._seal, bytearray(), limiter=self._cpu)
+        await pack.all_sealed()
+        pack.id, data, _ = await to_thread.run_sync(pack.finish, self._seal, limiter=self._cpu)
         self.embedded.append(bytes(data))
+        self._memory.append(pack.give_memory())
         self.stored_bytes += len(data)
         self._on_stored(len(data))
 

@@ -18,7 +18,7 @@ from strandline.engine.format.config import (
 )
 from strandline.engine.format.keyslot import Secrets
 from strandline.engine.format.names import config_name, pack_name
-from strandline.engine.format.pack import RAW, PackKey, body_overhead, encode_body, encode_pack
+from strandline.engine.format.pack import RAW, PackKey, encode_body, encode_pack, frame_size
 from strandline.engine.format.recipe import Run, decode_rows
 from strandline.engine.format.sealed import ObjectSeal
 from strandline.engine.ops.backup import backup
@@ -101,7 +101,7 @@ async def test_a_slot_that_was_copied_does_not_outlive_its_removal(store):
 
 async def forge_pack(store: MemoryStore, recipient: Recipient, run: Run, text: bytes) -> None:
     """Put a pack of our own making where *run* looks, sealed to the recipient that everybody can see."""
-    filler = bytes(run.length - len(text) - 2 * body_overhead(1))
+    filler = bytes(run.length - len(text) - 2 * frame_size(9 + 4))
     bodies = [encode_body([len(data)], data, codec=RAW, plain=len(data)) for data in (text, filler)]
     sizes = array("I", [len(text), len(filler)])
     seal = ObjectSeal("aes-256-gcm", bytes(32))

@@ -49,6 +49,7 @@ from .base import (
 from .errors import AgentError, ChainBroken, SourceRefused, ToolFailed
 from .filling import read_filled
 from .landing import land
+from .sparse import SparseReader, is_sparse
 
 FIRST = "(none)"
 """The text of a position before any log file."""
@@ -295,7 +296,7 @@ def open_file(found: _Found) -> Iterator[Fill]:
     def fill(into: memoryview) -> int:
         nonlocal left
         try:
-            size = file.readinto(into[:left]) if left else 0
+            size = read(into[:left]) if left else 0
             if left and not size:
                 raise ToolFailed("a file became shorter while it was read", file=found.name)
             left -= size
@@ -311,7 +312,9 @@ def open_file(found: _Found) -> Iterator[Fill]:
     except OSError as error:
         raise _translate(error, found) from error
     with file:
-        _expect(found, os.fstat(file.fileno()))
+        status = os.fstat(file.fileno())
+        _expect(found, status)
+        read = SparseReader(file).fill if is_sparse(status) else file.readinto
         yield fill
 
 

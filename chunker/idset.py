@@ -6,15 +6,19 @@ The id of sixteen zero bytes stands for a hole: it is never entered anywhere.
 
 from __future__ import annotations
 
+import struct
+from collections.abc import Iterator, Mapping, Sequence
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
 
-__all__ = ["IdFilter", "IdMap", "common", "find", "zeros"]
+__all__ = ["BUCKETS", "IdMap", "IdRuns", "common", "find", "merge_runs", "sort_runs", "zeros"]
 
 ID = 16
+BUCKETS = 256
+_PLACE = struct.Struct("<II")
 _HOLE = bytes(ID)
 
 
@@ -47,18 +51,66 @@ class PlainIdMap:
         return len(self._values)
 
 
-class PlainIdFilter:
-    """A set of ids that errs on one side: this one takes everything for possible."""
+class PlainIdRuns:
+    """Many runs to look ids up in: *buckets* has, for each first byte of an id, its runs, the newest first.
 
-    def __init__(self, size: int, /) -> None:
-        pass
+    A run is bytes: ids in ascending order, then as many places: u32 pack, u32 chunk, little-endian.
+    """
 
-    def add(self, ids: Buffer, /) -> None:
-        pass
+    def __init__(self, buckets: Sequence[Sequence[Buffer]], /) -> None:
+        if len(buckets) != BUCKETS:
+            raise ValueError("a bucket for each of 256 first bytes")
+        self._buckets = [[dict(_rows(run)) for run in bucket] for bucket in buckets]
 
-    def next(self, ids: Buffer, first: int, stop: int, /) -> int:
-        """The place of the first id from place *first* to *stop* that may have been entered, or is zero; else *stop*."""
-        return first
+    def next(self, ids: Buffer, first: int, stop: int, /) -> tuple[int, int, int] | None:
+        """(place, pack, chunk) of the first id from place *first* to *stop* that is in a run, or is zero: then pack and
+        chunk are 0.  None if there is none."""
+        for place, one in enumerate(_split(ids)[first:stop], first):
+            if one == _HOLE:
+                return place, 0, 0
+            for run in self._buckets[one[0]]:
+                if one in run:
+                    return place, *_PLACE.unpack(run[one])
+        return None
+
+
+def plain_sort_runs(ids: Buffer, places: Buffer, /) -> list[bytes]:
+    """Runs, one for each first byte of an id, of the chunks with these ids and places (8 bytes each).
+
+    Of equal ids the one with the largest place stays.
+    """
+    raw = bytes(places)
+    rows: dict[bytes, bytes] = {}
+    for number, one in enumerate(_split(ids)):
+        place = raw[8 * number : 8 * number + 8]
+        if one not in rows or _PLACE.unpack(rows[one]) < _PLACE.unpack(place):
+            rows[one] = place
+    return [_run({one: rows[one] for one in rows if one[0] == first}) for first in range(BUCKETS)]
+
+
+def plain_merge_runs(older: Buffer, newer: Buffer, live: Buffer, /) -> bytes:
+    """One run of two.  Of an id in both the newer one's place counts; rows whose pack has no *live*[pack] other than zero are
+    left out."""
+    alive = bytes(live)
+
+    def lives(place: bytes) -> bool:
+        pack = _PLACE.unpack(place)[0]
+        return bool(pack < len(alive) and alive[pack])
+
+    return _run({one: place for run in (older, newer) for one, place in _rows(run) if lives(place)})
+
+
+def _rows(run: Buffer) -> Iterator[tuple[bytes, bytes]]:
+    raw = bytes(run)
+    count, rest = divmod(len(raw), ID + _PLACE.size)
+    if rest:
+        raise ValueError("not a run")
+    for number, one in enumerate(_split(raw[: ID * count])):
+        yield one, raw[ID * count + 8 * number : ID * count + 8 * number + 8]
+
+
+def _run(rows: Mapping[bytes, bytes]) -> bytes:
+    return b"".join(sorted(rows)) + b"".join(rows[one] for one in sorted(rows))
 
 
 def plain_common(ids: Buffer, first: int, others: Buffer, other: int, /) -> int:
@@ -93,7 +145,8 @@ def _split(ids: Buffer) -> list[bytes]:
 
 
 if TYPE_CHECKING or find_spec("._chunks", __package__) is not None:
-    from ._chunks import IdFilter, IdMap, common, find, zeros
+    from ._chunks import IdMap, IdRuns, common, find, merge_runs, sort_runs, zeros
 else:
-    IdMap, IdFilter = PlainIdMap, PlainIdFilter
+    IdMap, IdRuns = PlainIdMap, PlainIdRuns
     common, find, zeros = plain_common, plain_find, plain_zeros
+    sort_runs, merge_runs = plain_sort_runs, plain_merge_runs

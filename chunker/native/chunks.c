@@ -6,7 +6,10 @@
 #include <string.h>
 
 #include "blake3.h"
+#include "idruns.h"
 #include "idset.h"
+
+enum { BUCKETS = 256 };
 
 static int usable(const b3_kernel *kernel)
 {
@@ -293,110 +296,276 @@ static PyType_Slot map_slots[] = {
 static PyType_Spec map_spec = {"strandline.chunker._chunks.IdMap", sizeof(MapObject), 0,
                                Py_TPFLAGS_DEFAULT | Py_TPFLAGS_IMMUTABLETYPE, map_slots};
 
-/* -- the filter ---------------------------------------------------------------------------------------------------- */
+/* -- runs ---------------------------------------------------------------------------------------------------------- */
 
-typedef struct {
-    PyObject_HEAD id_filter filter;
-} FilterObject;
-
-PyDoc_STRVAR(filter_doc, "IdFilter(size, /)\n--\n\nA set of ids that errs on one side, in size bytes (rounded down to a power of two, at least 32).");
-
-static PyObject *filter_new(PyTypeObject *type, PyObject *args, PyObject *words)
+/* A run as it is stored: ids, then places. */
+static int run_of(id_run *run, const Py_buffer *stored)
 {
-    static char *names[] = {"", NULL};
-    Py_ssize_t size;
-    size_t count = 1;
-    FilterObject *self;
-
-    if (!PyArg_ParseTupleAndKeywords(args, words, "n:IdFilter", names, &size))
-        return NULL;
-    if (size < 32) {
-        PyErr_SetString(PyExc_ValueError, "a filter has 32 bytes at least");
-        return NULL;
+    if (stored->len % RUN_ROW != 0 || (uint64_t)(stored->len / RUN_ROW) > UINT32_MAX) {
+        PyErr_SetString(PyExc_ValueError, "not a run");
+        return -1;
     }
-    while (2 * count * 32 <= (size_t)size)
-        count *= 2;
-    self = (FilterObject *)type->tp_alloc(type, 0);
-    if (self == NULL)
-        return NULL;
-    self->filter.count = count;
-    self->filter.blocks = PyMem_RawCalloc(count, 32);
-    if (self->filter.blocks == NULL) {
-        Py_DECREF(self);
-        return PyErr_NoMemory();
-    }
-    return (PyObject *)self;
+    run->count = (size_t)stored->len / RUN_ROW;
+    run->ids = stored->buf;
+    run->places = run->ids + RUN_ID * run->count;
+    return 0;
 }
 
-static void filter_dealloc(FilterObject *self)
+PyDoc_STRVAR(sort_doc, "sort_runs(ids, places, /)\n--\n\nRuns, one for each first byte of an id, of the chunks with these ids and places (8 bytes each).\n"
+                       "A run is bytes: its ids in order, then their places.  Of equal ids the one with the largest place stays.");
+
+static PyObject *sort_runs(PyObject *module, PyObject *args)
+{
+    Py_buffer ids, places;
+    PyObject *runs = NULL;
+    uint8_t *rows = NULL;
+    size_t count, i;
+    int bucket;
+
+    (void)module;
+    if (!PyArg_ParseTuple(args, "y*y*:sort_runs", &ids, &places))
+        return NULL;
+    count = (size_t)ids.len / RUN_ID;
+    if (ids.len % RUN_ID != 0 || (size_t)places.len != RUN_PLACE * count) {
+        PyErr_SetString(PyExc_ValueError, "not ids, or not a place for each");
+        goto done;
+    }
+    rows = PyMem_RawMalloc(RUN_ROW * count + 1);
+    if (rows == NULL) {
+        PyErr_NoMemory();
+        goto done;
+    }
+    Py_BEGIN_ALLOW_THREADS
+    for (i = 0; i < count; i++) {
+        memcpy(rows + RUN_ROW * i, (const uint8_t *)ids.buf + RUN_ID * i, RUN_ID);
+        memcpy(rows + RUN_ROW * i + RUN_ID, (const uint8_t *)places.buf + RUN_PLACE * i, RUN_PLACE);
+    }
+    count = id_rows_sort(rows, count);
+    Py_END_ALLOW_THREADS
+    runs = PyList_New(BUCKETS);
+    for (bucket = 0, i = 0; runs != NULL && bucket < BUCKETS; bucket++) {
+        const size_t first = i;
+        PyObject *run;
+        uint8_t *at;
+
+        while (i < count && rows[RUN_ROW * i] == bucket)
+            i++;
+        run = PyBytes_FromStringAndSize(NULL, (Py_ssize_t)(RUN_ROW * (i - first)));
+        if (run == NULL) {
+            Py_CLEAR(runs);
+            break;
+        }
+        at = (uint8_t *)PyBytes_AS_STRING(run);
+        {
+            size_t k;
+
+            for (k = first; k < i; k++) {
+                memcpy(at + RUN_ID * (k - first), rows + RUN_ROW * k, RUN_ID);
+                memcpy(at + RUN_ID * (i - first) + RUN_PLACE * (k - first), rows + RUN_ROW * k + RUN_ID, RUN_PLACE);
+            }
+        }
+        PyList_SET_ITEM(runs, bucket, run);
+    }
+done:
+    PyMem_RawFree(rows);
+    PyBuffer_Release(&ids);
+    PyBuffer_Release(&places);
+    return runs;
+}
+
+PyDoc_STRVAR(merge_doc, "merge_runs(older, newer, live, /)\n--\n\nOne run of two.  Of an id in both the newer one's place counts; rows whose pack has no live[pack]\n"
+                        "other than zero are left out.");
+
+static PyObject *merge_runs(PyObject *module, PyObject *args)
+{
+    Py_buffer one, two, live;
+    id_run older, newer;
+    PyObject *merged = NULL;
+    uint8_t *places = NULL, *ids;
+    size_t most, count;
+
+    (void)module;
+    if (!PyArg_ParseTuple(args, "y*y*y*:merge_runs", &one, &two, &live))
+        return NULL;
+    if (run_of(&older, &one) < 0 || run_of(&newer, &two) < 0)
+        goto done;
+    most = older.count + newer.count;
+    merged = PyBytes_FromStringAndSize(NULL, (Py_ssize_t)(RUN_ROW * most));
+    places = PyMem_RawMalloc(RUN_PLACE * most + 1);
+    if (merged == NULL || places == NULL) {
+        Py_CLEAR(merged);
+        PyErr_NoMemory();
+        goto done;
+    }
+    ids = (uint8_t *)PyBytes_AS_STRING(merged);
+    Py_BEGIN_ALLOW_THREADS
+    count = id_runs_merge(&older, &newer, live.buf, (size_t)live.len, ids, places);
+    memcpy(ids + RUN_ID * count, places, RUN_PLACE * count);
+    Py_END_ALLOW_THREADS
+    _PyBytes_Resize(&merged, (Py_ssize_t)(RUN_ROW * count));
+done:
+    PyMem_RawFree(places);
+    PyBuffer_Release(&one);
+    PyBuffer_Release(&two);
+    PyBuffer_Release(&live);
+    return merged;
+}
+
+typedef struct {
+    PyObject_HEAD size_t count;
+    size_t first[BUCKETS + 1]; /* of a bucket's runs among all */
+    Py_buffer *held;
+    id_run *runs;
+} RunsObject;
+
+PyDoc_STRVAR(runs_doc, "IdRuns(buckets, /)\n--\n\nMany runs to look ids up in: buckets has, for each first byte of an id, its runs, the newest first.\n"
+                       "They are held, not copied.");
+
+static void runs_dealloc(RunsObject *self)
 {
     PyTypeObject *type = Py_TYPE(self);
+    size_t i;
 
-    PyMem_RawFree(self->filter.blocks);
+    for (i = 0; i < self->count; i++)
+        PyBuffer_Release(&self->held[i]);
+    PyMem_RawFree(self->held);
+    PyMem_RawFree(self->runs);
     type->tp_free(self);
     Py_DECREF(type);
 }
 
-PyDoc_STRVAR(filter_add_doc, "add(ids, /)\n--\n\nEnter ids.");
-
-static PyObject *filter_add(FilterObject *self, PyObject *args)
+/* Take in the runs of one bucket; -1 with an exception set. */
+static int hold_runs(RunsObject *self, PyObject *bucket, size_t *room)
 {
-    Py_buffer ids;
+    PyObject *runs = PySequence_Fast(bucket, "a bucket is a sequence of runs");
     Py_ssize_t i;
-    int failed;
 
-    if (!PyArg_ParseTuple(args, "y*:add", &ids))
-        return NULL;
-    failed = check_range(&ids, 0, 0) < 0;
-    for (i = 0; !failed && i < ids.len / ID; i++)
-        id_filter_add(&self->filter, id_at(&ids, i));
-    PyBuffer_Release(&ids);
-    if (failed)
-        return NULL;
-    Py_RETURN_NONE;
+    if (runs == NULL)
+        return -1;
+    for (i = 0; i < PySequence_Fast_GET_SIZE(runs); i++) {
+        if (self->count == *room) {
+            const size_t more = 2 * *room + BUCKETS;
+            Py_buffer *held = PyMem_RawRealloc(self->held, more * sizeof *held);
+            id_run *all;
+
+            if (held != NULL)
+                self->held = held;
+            all = held == NULL ? NULL : PyMem_RawRealloc(self->runs, more * sizeof *all);
+            if (all == NULL) {
+                Py_DECREF(runs);
+                PyErr_NoMemory();
+                return -1;
+            }
+            self->runs = all;
+            *room = more;
+        }
+        if (PyObject_GetBuffer(PySequence_Fast_GET_ITEM(runs, i), &self->held[self->count], PyBUF_SIMPLE) < 0) {
+            Py_DECREF(runs);
+            return -1;
+        }
+        if (run_of(&self->runs[self->count], &self->held[self->count]) < 0) {
+            PyBuffer_Release(&self->held[self->count]);
+            Py_DECREF(runs);
+            return -1;
+        }
+        self->count++;
+    }
+    Py_DECREF(runs);
+    return 0;
 }
 
-PyDoc_STRVAR(filter_next_doc, "next(ids, first, stop, /)\n--\n\nThe place of the first id from place first to stop that may have been entered, or is zero; else stop.");
+static PyObject *runs_new(PyTypeObject *type, PyObject *args, PyObject *words)
+{
+    static char *names[] = {"", NULL};
+    PyObject *buckets, *all;
+    RunsObject *self;
+    size_t room = 0;
+    Py_ssize_t i;
 
-static PyObject *filter_next(FilterObject *self, PyObject *args)
+    if (!PyArg_ParseTupleAndKeywords(args, words, "O:IdRuns", names, &buckets))
+        return NULL;
+    all = PySequence_Fast(buckets, "a bucket for each first byte");
+    if (all == NULL)
+        return NULL;
+    if (PySequence_Fast_GET_SIZE(all) != BUCKETS) {
+        Py_DECREF(all);
+        PyErr_SetString(PyExc_ValueError, "a bucket for each of 256 first bytes");
+        return NULL;
+    }
+    self = (RunsObject *)type->tp_alloc(type, 0); /* zeroed */
+    for (i = 0; self != NULL && i < BUCKETS; i++) {
+        self->first[i] = self->count;
+        if (hold_runs(self, PySequence_Fast_GET_ITEM(all, i), &room) < 0)
+            Py_CLEAR(self);
+    }
+    Py_DECREF(all);
+    if (self != NULL)
+        self->first[BUCKETS] = self->count;
+    return (PyObject *)self;
+}
+
+PyDoc_STRVAR(runs_next_doc, "next(ids, first, stop, /)\n--\n\n(place, pack, chunk) of the first id from place first to stop that is in a run, or is zero: then pack\n"
+                            "and chunk are 0.  None if there is none.");
+
+static PyObject *runs_next(RunsObject *self, PyObject *args)
 {
     Py_buffer ids;
     Py_ssize_t first, stop;
+    uint32_t pack = 0, chunk = 0;
     int failed;
 
     if (!PyArg_ParseTuple(args, "y*nn:next", &ids, &first, &stop))
         return NULL;
     failed = check_range(&ids, first, stop) < 0;
-    for (; !failed && first < stop; first++)
-        if (id_is_zero(id_at(&ids, first)) || id_filter_may_have(&self->filter, id_at(&ids, first)))
-            break;
+    if (!failed) {
+        Py_BEGIN_ALLOW_THREADS
+        for (; first < stop; first++) {
+            const uint8_t *id = id_at(&ids, first), *place = NULL;
+            size_t i;
+
+            if (id_is_zero(id))
+                break;
+            for (i = self->first[id[0]]; place == NULL && i < self->first[id[0] + 1]; i++)
+                place = id_run_find(&self->runs[i], id);
+            if (place != NULL) {
+                pack = (uint32_t)place[3] << 24 | (uint32_t)place[2] << 16 | (uint32_t)place[1] << 8 | place[0];
+                chunk = (uint32_t)place[7] << 24 | (uint32_t)place[6] << 16 | (uint32_t)place[5] << 8 | place[4];
+                break;
+            }
+        }
+        Py_END_ALLOW_THREADS
+    }
     PyBuffer_Release(&ids);
-    return failed ? NULL : PyLong_FromSsize_t(first);
+    if (failed)
+        return NULL;
+    if (first == stop)
+        Py_RETURN_NONE;
+    return Py_BuildValue("(nkk)", first, (unsigned long)pack, (unsigned long)chunk);
 }
 
-static PyMethodDef filter_methods[] = {
-    {"add", (PyCFunction)filter_add, METH_VARARGS, filter_add_doc},
-    {"next", (PyCFunction)filter_next, METH_VARARGS, filter_next_doc},
+static PyMethodDef runs_methods[] = {
+    {"next", (PyCFunction)runs_next, METH_VARARGS, runs_next_doc},
     {NULL, NULL, 0, NULL},
 };
 
-static PyType_Slot filter_slots[] = {
-    {Py_tp_doc, (void *)filter_doc},
-    {Py_tp_new, filter_new},
-    {Py_tp_dealloc, filter_dealloc},
-    {Py_tp_methods, filter_methods},
+static PyType_Slot runs_slots[] = {
+    {Py_tp_doc, (void *)runs_doc},
+    {Py_tp_new, runs_new},
+    {Py_tp_dealloc, runs_dealloc},
+    {Py_tp_methods, runs_methods},
     {0, NULL},
 };
 
-static PyType_Spec filter_spec = {"strandline.chunker._chunks.IdFilter", sizeof(FilterObject), 0,
-                                  Py_TPFLAGS_DEFAULT | Py_TPFLAGS_IMMUTABLETYPE, filter_slots};
+static PyType_Spec runs_spec = {"strandline.chunker._chunks.IdRuns", sizeof(RunsObject), 0,
+                                Py_TPFLAGS_DEFAULT | Py_TPFLAGS_IMMUTABLETYPE, runs_slots};
 
 /* -- the module ---------------------------------------------------------------------------------------------------- */
 
 static PyMethodDef methods[] = {
     {"kernels", kernels, METH_NOARGS, kernels_doc}, {"name", name, METH_VARARGS, name_doc},
     {"common", common, METH_VARARGS, common_doc},   {"find", find, METH_VARARGS, find_doc},
-    {"zeros", zeros, METH_VARARGS, zeros_doc},      {NULL, NULL, 0, NULL},
+    {"zeros", zeros, METH_VARARGS, zeros_doc},      {"sort_runs", sort_runs, METH_VARARGS, sort_doc},
+    {"merge_runs", merge_runs, METH_VARARGS, merge_doc}, {NULL, NULL, 0, NULL},
 };
 
 static int add_type(PyObject *module, PyType_Spec *spec)
@@ -410,7 +579,7 @@ static int add_type(PyObject *module, PyType_Spec *spec)
 
 static int execute(PyObject *module)
 {
-    return add_type(module, &map_spec) < 0 || add_type(module, &filter_spec) < 0 ? -1 : 0;
+    return add_type(module, &map_spec) < 0 || add_type(module, &runs_spec) < 0 ? -1 : 0;
 }
 
 static PyModuleDef_Slot slots[] = {

@@ -91,25 +91,3 @@ void id_map_clear(id_map *map)
     free(map->values);
     memset(map, 0, sizeof *map);
 }
-
-void id_filter_add(id_filter *filter, const uint8_t *id)
-{
-    uint32_t *block = filter->blocks[(size_t)word(id) & (filter->count - 1)];
-    uint64_t bits = word(id + 8);
-    int i;
-
-    for (i = 0; i < 8; i++, bits >>= 5)
-        block[i] |= (uint32_t)1 << (bits & 31);
-}
-
-int id_filter_may_have(const id_filter *filter, const uint8_t *id)
-{
-    const uint32_t *block = filter->blocks[(size_t)word(id) & (filter->count - 1)];
-    uint64_t bits = word(id + 8);
-    uint32_t all = 1;
-    int i;
-
-    for (i = 0; i < 8; i++, bits >>= 5)
-        all &= block[i] >> (bits & 31);
-    return all & 1;
-}

@@ -1,4 +1,4 @@
-/* Tables over ids of 16 random bytes: a map that is exact, and a filter that is small.  No Python here.
+/* A map from ids of 16 random bytes to numbers.  No Python here.
  *
  * Ids are outputs of a keyed hash, so their bits are used as they are.  The id of sixteen zero bytes (a hole) is never entered.
  */
@@ -23,16 +23,6 @@ int id_map_add(id_map *map, const uint8_t *id, uint32_t value);
 /* The value of id, or NULL. */
 const uint32_t *id_map_get(const id_map *map, const uint8_t *id);
 void id_map_clear(id_map *map);
-
-/* A Bloom filter of blocks of 32 bytes: an id sets one bit in each of a block's eight words.  (Putze, Sanders, Singler:
- * "Cache-, Hash- and Space-Efficient Bloom Filters", 2007.)  At 12 bits for each id about one stranger in a hundred passes. */
-typedef struct {
-    uint32_t (*blocks)[8];
-    size_t count; /* a power of two */
-} id_filter;
-
-void id_filter_add(id_filter *filter, const uint8_t *id);
-int id_filter_may_have(const id_filter *filter, const uint8_t *id);
 
 int id_is_zero(const uint8_t *id);
 

@@ -3,17 +3,21 @@
 Losing it costs deduplication until the next `sync`, never data.  Since a *wrong* hint would make a wrong recipe, a place counts
 only if the pack's table has that id there, tables carry a checksum, and LMDB syncs its commits: what is torn or decayed is absent.
 
-    chunks    id (16) -> pack number u32 | chunk's number in the pack u32
+    runs      first byte of ids | number of the run u32 (both big-endian) -> ids in order | their places (`chunker.idset`)
     tables    pack number u32 (big-endian) -> crc32 u32 | the pack's table (`format.pack`)
     packs     pack number u32 (big-endian) -> pack id (32)
     segments  segment's object name -> its pack numbers, u32 each
 
+A place is a pack's number and the chunk's number in it.  What a segment brings becomes a run in each of 256 buckets, and takes in the
+newest of those before it that are not much larger: so a bucket has few runs, whatever the index has grown to, a chunk is written
+anew a few times and not once in every page of a tree, and what is written at once is bounded.
+
 A block's chunks are looked up together.  Packs hold chunks in the order of their streams, so one chunk that is found is mostly
-followed by thousands that follow it in the same table: they are compared as bytes (`common`), not looked up one by one.  What was
-never stored is mostly stopped by a filter in memory (as long as the index is small enough for it), not by the database.
+followed by thousands that follow it in the same table: they are compared as bytes (`common`), not looked up one by one.  Where a
+table no longer matches, the runs say which of the chunks that follow is known (`IdRuns`), in the mapped memory of the database.
 
 A segment that is no longer listed is dropped: packs that no listed segment holds lose their number, and rows that name a
-number without a pack count as absent; a chunk stored again takes over its row.  Numbers are never used twice.
+number without a pack count as absent; a chunk stored again takes over its place.  Numbers are never used twice.
 
 One environment may be open only once in a process, and a cache directory may be read-only: then a temporary one is used.
 """
@@ -22,24 +26,22 @@ from __future__ import annotations
 
 import os
 import shutil
-import struct
 import tempfile
 import threading
 import zlib
 from array import array
 from bisect import bisect_right
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
-from operator import itemgetter
 from pathlib import Path
 from typing import NamedTuple
 
 import lmdb
 from anyio import to_thread
 
-from ...chunker.idset import IdFilter, common, find, zeros
+from ...chunker.idset import BUCKETS, IdRuns, common, find, merge_runs, sort_runs, zeros
 from ...store.base import ReadStore
 from ...store.errors import ObjectMissing
 from ..base.errors import Damaged
@@ -57,16 +59,16 @@ MAP_SIZE = (1 << 38) if os.name == "posix" else (1 << 32)
 TABLES = 8 << 20
 """Bytes of ids, at most, in tables that are held ready."""
 
-FILTER = 4 << 20
-FILTERED = FILTER * 8 // 12
-"""Bytes of the filter, and the most chunks that it is of use for."""
+LARGEST_RUN = 4 << 20
+"""Bytes of a run that is still merged with another."""
+
+AT_ONCE = 8 << 20
+"""Bytes of runs written in one transaction, more or less: the database holds them in memory."""
 
 NEAR = 64
 """Chunks further on in a table that are looked at before the database is asked."""
 
-_ROW = struct.Struct("<II")
-_VERSION = b"2"
-_HOLE = bytes(CHUNK_ID)
+_VERSION = b"3"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -107,17 +109,16 @@ class Index:
     def __init__(self, env: lmdb.Environment, temporary: Path | None) -> None:
         self._env = env
         self._temporary = temporary
-        self._chunks = env.open_db(b"chunks")
+        self._runs = env.open_db(b"runs")
         self._pack_db = env.open_db(b"packs")
         self._segments = env.open_db(b"segments")
         self._tables = env.open_db(b"tables")
         self._packs: dict[int, PackId] = {}
         self._held: OrderedDict[int, HeldTable] = OrderedDict()
         self._held_bytes = 0
-        self._filter: IdFilter | None = None
-        self._filtered: set[int] = set()
         self._lock = threading.Lock()
         self._holding = threading.Lock()
+        self._view: _View | None = _View(env, self._runs)
 
     @classmethod
     def open(cls, directory: Path | None) -> Index:
@@ -133,6 +134,7 @@ class Index:
         return cls(_open_env(temporary), temporary)
 
     def close(self) -> None:
+        self._view = None  # before the memory that it looks into is unmapped
         self._env.close()
         if self._temporary is not None:
             shutil.rmtree(self._temporary, ignore_errors=True)
@@ -146,31 +148,27 @@ class Index:
         """Drop every segment that is not in *listed*, then learn which packs are left."""
         with self._lock, self._env.begin(write=True) as txn:
             live: set[int] = set()
-            cursor = txn.cursor(self._segments)
-            alive = cursor.first()
-            while alive:
-                if bytes(cursor.key()).decode() in listed:
-                    live.update(u32_array(bytes(cursor.value())))
-                    alive = cursor.next()
+            for name, numbers in list(txn.cursor(self._segments)):
+                if name.decode() in listed:
+                    live.update(u32_array(numbers))
                 else:
-                    alive = cursor.delete()
+                    txn.delete(name, db=self._segments)
             packs = {}
-            cursor = txn.cursor(self._pack_db)
-            alive = cursor.first()
-            while alive:
-                number = int.from_bytes(cursor.key(), "big")
+            for key, pack in list(txn.cursor(self._pack_db)):
+                number = int.from_bytes(key, "big")
                 if number in live:
-                    packs[number] = bytes(cursor.value())
-                    alive = cursor.next()
+                    packs[number] = pack
                 else:
-                    txn.delete(bytes(cursor.key()), db=self._tables)
-                    alive = cursor.delete()
-            self._packs = packs
+                    txn.delete(key, db=self._tables)
+                    txn.delete(key, db=self._pack_db)
+        self._packs = packs
+        self._view = _View(self._env, self._runs)
 
     def add(self, segment: str, tables: Iterable[tuple[PackId, PackTable]]) -> None:
-        """Take in a segment: all of it or, on an error, nothing."""
+        """Take in a segment.  If that is cut off, the segment counts as not there, and what is, as absent."""
         with self._lock:
             added: dict[int, PackId] = {}
+            ids, places = bytearray(), array("I")
             with self._env.begin(write=True) as txn:
                 known = {bytes(value): int.from_bytes(key, "big") for key, value in txn.cursor(self._pack_db)}
                 top = int(txn.get(b"top") or b"0")
@@ -184,30 +182,27 @@ class Index:
                     body = table.encode()
                     checksum = zlib.crc32(body).to_bytes(4, "little")
                     txn.put(number.to_bytes(4, "big"), checksum + body, db=self._tables)
-                    txn.cursor(self._chunks).putmulti(sorted(_rows(number, table.ids)))
-                    if self._filter is not None:
-                        self._filter.add(table.ids)
-                        self._filtered.add(number)
+                    ids += table.ids
+                    places.extend(_places(number, len(table.plain)))
                 txn.put(b"top", str(top).encode())
+                live = bytearray(top + 1)
+                for number in known.values():
+                    live[number] = 1
+            self._add_runs(sort_runs(ids, u32_bytes(places)), live)
+            with self._env.begin(write=True) as txn:
                 txn.put(segment.encode(), u32_bytes(added), db=self._segments)
             # Other processes' packs in the cache are none of ours: we did not list their segments after our lease.
             self._packs = self._packs | added
+        self._view = _View(self._env, self._runs)
 
-    def warm(self) -> None:
-        """Bring the filter up to date with all packs that lookups may name, or do without if they are too many."""
-        with self._lock:
-            if len(self) > FILTERED:
-                self._filter = None
-                self._filtered = set()
-                return
-            if self._filter is None:
-                self._filter = IdFilter(FILTER)
-            with self._env.begin(db=self._tables) as txn:
-                for number in self._packs.keys() - self._filtered:
-                    table = _read_table(txn, number)
-                    if table is not None:
-                        self._filter.add(table.ids)
-                        self._filtered.add(number)
+    def _add_runs(self, runs: list[bytes], live: bytearray) -> None:
+        """Add a run to each bucket, merged with those before it that are not much larger."""
+        left = [(bucket, run) for bucket, run in enumerate(runs) if run]
+        while left:
+            with self._env.begin(write=True, db=self._runs) as txn:
+                written = 0
+                while left and written < AT_ONCE:
+                    written += _add_run(txn, *left.pop(), live)
 
     def find(self, ids: bytes, avoid: frozenset[PackId] = frozenset()) -> list[Span]:
         """Say of all chunks of a block, in order, whether they are stored, and where; packs of *avoid* count as absent."""
@@ -215,58 +210,43 @@ class Index:
         count = len(ids) // CHUNK_ID
         at = fresh = number = 0
         table: HeldTable | None = None
-        strangers = self._filter
-        with self._env.begin(db=self._chunks) as txn:
-            while at < count:
-                hole = False
-                same = common(ids, at, table.ids, number) if table is not None else 0
-                if not same:
-                    same = zeros(ids, at)
-                    hole = same > 0
-                if same:
-                    if fresh < at:
-                        spans.append(Span(fresh, at))
-                    if hole:
-                        spans.append(Span(at, at + same, True))
-                    else:
-                        spans.append(Span(at, at + same, False, table, number))
-                        number += same
-                    at = fresh = at + same
-                    continue
-                if strangers is not None:
-                    at = strangers.next(ids, at, count)
-                if at == count:
-                    break
-                key = ids[CHUNK_ID * at : CHUNK_ID * (at + 1)]
-                if key == _HOLE:
-                    continue
-                found = self._seek(txn, key, table, number)
-                if found is not None and found[0].pack not in avoid:
-                    table, number = found
-                else:
-                    at += 1
+        view = self._view
+        assert view is not None
+        while at < count:
+            same, hole = common(ids, at, table.ids, number) if table is not None else 0, False
+            if not same:
+                same = zeros(ids, at)
+                hole = same > 0
+            if same:
+                if fresh < at:
+                    spans.append(Span(fresh, at))
+                spans.append(Span(at, at + same, True) if hole else Span(at, at + same, False, table, number))
+                if not hole:
+                    number += same
+                at = fresh = at + same
+                continue
+            if table is not None and (near := _near(table, ids, at, number)) >= 0:
+                number = near
+                continue
+            hit = view.runs.next(ids, at, count)
+            if hit is None:
+                break
+            at, pack_number, chunk = hit
+            if not pack_number:  # a hole comes next
+                continue
+            if table is not None and (near := _near(table, ids, at, number)) >= 0:
+                number = near
+                continue
+            found = self._table(pack_number)
+            if found is not None and found.pack not in avoid and common(ids, at, found.ids, chunk):
+                table, number = found, chunk
+            else:
+                at += 1
         if fresh < count:
             spans.append(Span(fresh, count))
         return spans
 
-    def _seek(
-        self, txn: lmdb.Transaction, key: bytes, table: HeldTable | None, number: int
-    ) -> tuple[HeldTable, int] | None:
-        """Where a chunk lies: a little further on in *table*, or where the database says."""
-        if table is not None:
-            near = find(table.ids, key, number, min(number + NEAR, len(table.ids) // CHUNK_ID))
-            if near >= 0:
-                return table, near
-        row = txn.get(key)
-        if row is None:
-            return None
-        pack_number, number = _ROW.unpack(row)
-        found = self._table(txn, pack_number)
-        if found is None or found.ids[CHUNK_ID * number : CHUNK_ID * (number + 1)] != key:
-            return None
-        return found, number
-
-    def _table(self, txn: lmdb.Transaction, number: int) -> HeldTable | None:
+    def _table(self, number: int) -> HeldTable | None:
         """A pack's table, if lookups may name the pack and the cache has its table whole."""
         pack = self._packs.get(number)
         if pack is None:
@@ -276,7 +256,8 @@ class Index:
             if held is not None:
                 self._held.move_to_end(number)
                 return held
-        table = _read_table(txn, number, self._tables)
+        with self._env.begin(db=self._tables) as txn:
+            table = _read_table(txn, number)
         if table is None:
             return None
         held = HeldTable.of(pack, table)
@@ -292,9 +273,16 @@ class Index:
         """All packs that lookups may name."""
         return frozenset(self._packs.values())
 
-    def __len__(self) -> int:
-        with self._env.begin() as txn:
-            return int(txn.stat(self._chunks)["entries"])
+
+class _View:
+    """The runs as they are now, where they lie: in the mapped memory of a transaction, which lasts as long as somebody looks at them."""
+
+    def __init__(self, env: lmdb.Environment, db: lmdb._Database) -> None:
+        self._txn = env.begin(db=db, buffers=True)
+        buckets: list[list[memoryview]] = [[] for _ in range(BUCKETS)]
+        for key, run in self._txn.cursor():
+            buckets[key[0]].append(run)
+        self.runs = IdRuns([bucket[::-1] for bucket in buckets])
 
 
 async def sync_index(index: Index, store: ReadStore, seal: ObjectSeal, domain: str) -> int:
@@ -314,7 +302,6 @@ async def sync_index(index: Index, store: ReadStore, seal: ObjectSeal, domain: s
         except Damaged:
             continue  # a hint we cannot read costs deduplication only; `check` reports it
         fetched += 1
-    await to_thread.run_sync(index.warm)
     return fetched
 
 
@@ -323,22 +310,44 @@ def _take_in(index: Index, seal: ObjectSeal, prefix: str, name: str, data: bytes
     index.add(name, decode_segment(plain))
 
 
-def _rows(number: int, ids: bytes) -> Iterable[tuple[bytes, bytes]]:
-    """Keys and values for a pack's chunks.  A hundred thousand of them come with a gigabyte, so no loop here is Python's."""
-    count = len(ids) // CHUNK_ID
-    places = array("I", bytes(8 * count))
-    places[0::2], places[1::2] = array("I", [number]) * count, array("I", range(count))
-    return zip(_items(ids, CHUNK_ID), _items(u32_bytes(places), _ROW.size), strict=True)
+def _places(number: int, count: int) -> array[int]:
+    """The places of all chunks of pack *number*, two words each."""
+    words = array("I", bytes(8 * count))
+    words[0::2], words[1::2] = array("I", [number]) * count, array("I", range(count))
+    return words
 
 
-def _items(data: bytes, size: int) -> Iterator[bytes]:
-    """*data* in pieces of *size* bytes."""
-    return map(itemgetter(0), struct.iter_unpack(f"{size}s", data))
+def _near(table: HeldTable, ids: bytes, at: int, number: int) -> int:
+    """Where chunk *at* lies a little further on in *table*; -1 if it does not."""
+    key = ids[CHUNK_ID * at : CHUNK_ID * (at + 1)]
+    return find(table.ids, key, number, min(number + NEAR, len(table.ids) // CHUNK_ID))
 
 
-def _read_table(txn: lmdb.Transaction, number: int, db: lmdb._Database | None = None) -> PackTable | None:
+def _add_run(txn: lmdb.Transaction, bucket: int, run: bytes, live: bytearray) -> int:
+    """Make *run* the newest of its bucket, merged with others; return the bytes that were written."""
+    number = 0
+    cursor = txn.cursor()
+    while _to_newest(cursor, bucket):
+        before = bytes(cursor.value())
+        number = max(number, int.from_bytes(cursor.key()[1:], "big"))
+        if len(before) > min(2 * len(run), LARGEST_RUN):
+            break
+        run = merge_runs(before, run, live)
+        cursor.delete()
+    txn.put(bytes([bucket]) + (number + 1).to_bytes(4, "big"), run)
+    return len(run)
+
+
+def _to_newest(cursor: lmdb.Cursor, bucket: int) -> bool:
+    """Go to the newest run of *bucket*; False if it has none."""
+    beyond = bucket + 1 < BUCKETS and cursor.set_range(bytes([bucket + 1]))
+    there = cursor.prev() if beyond else cursor.last()
+    return bool(there) and cursor.key()[0] == bucket
+
+
+def _read_table(txn: lmdb.Transaction, number: int) -> PackTable | None:
     """A pack's table as the cache has it; None if it has not, or has it damaged."""
-    value = txn.get(number.to_bytes(4, "big"), db=db)
+    value = txn.get(number.to_bytes(4, "big"))
     if value is None or zlib.crc32(memoryview(value)[4:]) != int.from_bytes(value[:4], "little"):
         return None
     try:

@@ -3,12 +3,24 @@
 from __future__ import annotations
 
 import random
+import struct
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from strandline.chunker import idset
-from strandline.chunker.idset import IdFilter, IdMap, PlainIdMap, common, find, zeros
+from strandline.chunker.idset import (
+    BUCKETS,
+    IdMap,
+    IdRuns,
+    PlainIdMap,
+    PlainIdRuns,
+    common,
+    find,
+    merge_runs,
+    sort_runs,
+    zeros,
+)
 
 HOLE = bytes(16)
 # Few enough that they meet: differing in the first byte, in the last, in both.
@@ -65,22 +77,59 @@ def test_a_map_grows_and_forgets(many):
     assert table.next(many, 0, 100_000) == (0, 1)
 
 
-def test_a_filter_lets_all_it_has_pass_and_few_others(many):
-    table = IdFilter(12 * 100_000 // 8)
-    table.add(many)
-    strangers = random.Random(2).randbytes(16 * 100_000)
+ROWS = st.lists(
+    st.tuples(
+        st.builds(lambda a, b: bytes([a]) + bytes(14) + bytes([b]), st.integers(0, 2), st.integers(1, 9)),
+        st.integers(1, 4),
+        st.integers(0, 3),
+    ),
+    max_size=30,
+)
 
-    assert all(table.next(many, place, 100_000) == place for place in range(100_000))
-    passed, place = 0, table.next(strangers, 0, 100_000)
-    while place < 100_000:
-        passed += 1
-        place = table.next(strangers, place + 1, 100_000)
-    assert passed < 5_000  # rounded down to a power of two it has 10 bits for each
-    assert table.next(HOLE * 3, 1, 3) == 1
+
+def parts(rows: list[tuple[bytes, int, int]]) -> tuple[bytes, bytes]:
+    return b"".join(one for one, _, _ in rows), b"".join(
+        struct.pack("<II", pack, chunk) for _, pack, chunk in rows
+    )
+
+
+@settings(max_examples=300, deadline=None)
+@given(older=ROWS, newer=ROWS, ids=IDS, live=st.binary(max_size=6))
+def test_runs_are_sorted_merged_and_searched_like_the_plain_ones(older, newer, ids, live):
+    runs = []
+    for rows in (older, newer):
+        runs.append(sort_runs(*parts(rows)))
+        assert runs[-1] == idset.plain_sort_runs(*parts(rows))
+    merged = [merge_runs(*pair, live) for pair in zip(*runs, strict=True)]
+    assert merged == [idset.plain_merge_runs(*pair, live) for pair in zip(*runs, strict=True)]
+
+    wanted = b"".join(ids)
+    for buckets in ([[b, a] for a, b in zip(*runs, strict=True)], [[run] for run in merged], [[]] * BUCKETS):
+        native, plain = IdRuns(buckets), PlainIdRuns(buckets)
+        for place in range(len(ids) + 1):
+            assert native.next(wanted, place, len(ids)) == plain.next(wanted, place, len(ids))
+
+
+@pytest.mark.parametrize("even", [True, False])
+def test_every_id_of_a_large_run_is_found_and_no_other(even):
+    rng = random.Random(3)
+    # Ids that are not spread evenly are found as well, if not as fast.
+    tails = [rng.randbytes(15) if even else bytes(5) + rng.randbytes(2) + bytes(8) for _ in range(3000)]
+    tails = list(dict.fromkeys(tails))
+    ids = b"".join(b"\x07" + tail for tail in tails)
+    places = b"".join(struct.pack("<II", 1, number) for number in range(len(tails)))
+    runs = IdRuns([[run] if run else [] for run in sort_runs(ids, places)])
+
+    for number in range(len(tails)):
+        assert runs.next(ids, number, len(tails)) == (number, 1, number)
+    strangers = b"".join(b"\x07" + rng.randbytes(15) for _ in range(3000))
+    assert runs.next(strangers, 0, 3000) is None
+    for edge in (b"\x07" + b"\xff" * 15, b"\x07" + bytes(14) + b"\x01"):
+        assert runs.next(edge, 0, 1) is None
 
 
 def test_what_cannot_be_is_refused(many):
-    table, few = IdMap(), IdFilter(64)
+    table, none = IdMap(), [[]] * 255
     for call in (
         lambda: table.add(many[:15], 0, 0, 0),
         lambda: table.add(many[:16], 0, 1, -1),
@@ -88,9 +137,12 @@ def test_what_cannot_be_is_refused(many):
         lambda: table.add(many[:32], 0, 2, (1 << 32) - 2),
         lambda: table.next(many, 2, 1),
         lambda: table.next(many, 0, 100_001),
-        lambda: few.next(many, -1, 1),
-        lambda: few.add(many[:17]),
-        lambda: IdFilter(31),
+        lambda: IdRuns(none),
+        lambda: IdRuns([*none, [bytes(23)]]),
+        lambda: IdRuns([*none, []]).next(many, -1, 1),
+        lambda: sort_runs(many[:17], bytes(8)),
+        lambda: sort_runs(many[:16], bytes(9)),
+        lambda: merge_runs(bytes(24), bytes(25), b""),
         lambda: common(many, 100_001, many, 0),
         lambda: common(many, 0, many, -1),
         lambda: find(many, many[:15], 0, 1),

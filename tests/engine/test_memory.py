@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -66,3 +67,44 @@ def test_full_unchanged_full_and_restore_stay_within_their_memory(tmp_path: Path
         peaks[what] = max(peaks.get(what, 0), int(done.stdout) * 1024)
 
     assert max(peaks["backup"], peaks["restore"]) <= allowed, peaks
+
+
+COMMAND = """
+import sys
+from pathlib import Path
+from strandline.engine.app.cli import main
+try:
+    main(sys.argv[1:], prog_name="strandline")
+except SystemExit as done:
+    assert not done.code, done.code
+status = Path("/proc/self/status").read_text()
+print(next(line.split()[1] for line in status.splitlines() if line.startswith("VmHWM:")))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_a_command_stays_within_its_memory_on_eight_gibibytes_of_holes_and_noise(tmp_path: Path) -> None:
+    image = tmp_path / "image"
+    with image.open("wb") as file:
+        for place in range(0, 8 << 30, 32 << 20):
+            file.seek(place)
+            file.write(os.urandom((1 << 20) + 12345))
+        file.truncate(8 << 30)
+    environ = {**os.environ, "XDG_CACHE_HOME": str(tmp_path / "cache")}
+    repo = ["--repo", str(tmp_path / "repository"), "--quiet"]
+
+    def run(*words: str) -> int:
+        command = [sys.executable, "-c", COMMAND, *words, *repo]
+        done = subprocess.run(
+            command, env=environ, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=True
+        )
+        return int(done.stdout.splitlines()[-1]) * 1024
+
+    run("init", "--encryption", "none")
+    peaks = [
+        run("backup", "--name", "image", "--files", str(image), "--memory", memory)
+        for memory in ("256MiB", "176MiB")
+    ]
+
+    assert peaks[0] <= 256 << 20
+    assert peaks[1] <= 176 << 20

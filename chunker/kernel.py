@@ -1,10 +1,16 @@
 """Which scan runs: it says so, and obeys.
 
-The environment variable `STRANDLINE_KERNEL` names one (`reference`, `portable`); otherwise the fastest on this
-machine runs.  A wish that cannot be met is an error: a silent fallback benchmarks something else.
+The environment variable `STRANDLINE_KERNEL` names one; otherwise the fastest on this machine runs.  A wish that cannot
+be met is an error: a silent fallback benchmarks something else.  The same name chooses how chunks are named (naming.py):
 
-All of them give the same cuts.  Only `reference`, plain Python for installations where the native module could not be
-built, is so much slower (about a thousandth) that people should be told: see `Kernel.slow`.
+    name       cuts are found by                                        chunks are named by
+    reference  plain Python, where the native module was not built      the blake3 library
+    portable   C for every machine                                      the blake3 library
+    avx2       32 offsets at a time                                     8 leaves at a time
+    avx512     64 offsets at a time                                     16 leaves at a time
+
+All of them give the same cuts and the same names.  Only `reference` is so much slower (about a thousandth) that people
+should be told: see `Kernel.slow`.
 """
 
 from __future__ import annotations

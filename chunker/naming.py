@@ -43,7 +43,7 @@ def make_namer(id_key: bytes, *, kernel: str | None = None) -> Namer:
 
 
 def namer_name(kernel: str | None = None) -> str:
-    """Which kernel names chunks: `avx512`, `avx2`, or `library`, where the wish is for a scan that has no counterpart."""
+    """Which kernel names chunks: `avx512`, `avx2`, or `library`, which is what `portable` and `reference` mean here."""
     there = _native_kernels()
     wish = kernel or os.environ.get(WISH)
     if wish:

@@ -14,11 +14,11 @@ static int usable(const sl_kernel *kernel)
 
 static const sl_kernel *find_kernel(const char *name)
 {
-    const sl_kernel *kernel;
+    const sl_kernel *const *kernel;
 
-    for (kernel = sl_kernels; kernel->name != NULL; kernel++)
-        if (strcmp(kernel->name, name) == 0 && usable(kernel))
-            return kernel;
+    for (kernel = sl_kernels; *kernel != NULL; kernel++)
+        if (strcmp((*kernel)->name, name) == 0 && usable(*kernel))
+            return *kernel;
     PyErr_Format(PyExc_ValueError, "no kernel named '%s' on this machine", name);
     return NULL;
 }
@@ -27,20 +27,20 @@ PyDoc_STRVAR(kernels_doc, "kernels()\n--\n\nThe names of the kernels that run on
 
 static PyObject *kernels(PyObject *module, PyObject *ignored)
 {
-    const sl_kernel *kernel;
+    const sl_kernel *const *kernel;
     PyObject *names = PyList_New(0), *result;
 
     (void)module;
     (void)ignored;
     if (names == NULL)
         return NULL;
-    for (kernel = sl_kernels; kernel->name != NULL; kernel++) {
+    for (kernel = sl_kernels; *kernel != NULL; kernel++) {
         PyObject *name;
         int failed;
 
-        if (!usable(kernel))
+        if (!usable(*kernel))
             continue;
-        name = PyUnicode_FromString(kernel->name);
+        name = PyUnicode_FromString((*kernel)->name);
         failed = name == NULL || PyList_Append(names, name) < 0;
         Py_XDECREF(name);
         if (failed) {

@@ -18,10 +18,24 @@
 
 enum { SL_WINDOW = 256, SL_MULTIPLIER = 109, SL_HASH_BITS = 16 };
 
+/* Powers of the multiplier, mod 2^16: kernels double the number of bytes that a sum covers, step by step. */
+#define SL_SQUARE(x) ((unsigned)(x) * (unsigned)(x) & 0xffffu)
+enum {
+    SL_POW1 = SL_MULTIPLIER,
+    SL_POW2 = SL_SQUARE(SL_POW1),
+    SL_POW4 = SL_SQUARE(SL_POW2),
+    SL_POW8 = SL_SQUARE(SL_POW4),
+    SL_POW16 = SL_SQUARE(SL_POW8),
+    SL_POW32 = SL_SQUARE(SL_POW16),
+    SL_POW64 = SL_SQUARE(SL_POW32),
+    SL_POW128 = SL_SQUARE(SL_POW64),
+    SL_POW256 = SL_SQUARE(SL_POW128)
+};
+
 /* A rule as the door receives it, little-endian, nothing between the fields:
  *
  *     offset  size  field
- *     0        256  sbox
+ *     0        256  sbox      sbox[b] = sbox[b & 0x0f] ^ sbox[b & 0xf0] ^ sbox[0] for every b
  *     256        8  k0        SipHash key
  *     264        8  k1
  *     272        8  accept
@@ -35,6 +49,7 @@ typedef struct {
     uint64_t k0, k1, accept, min, max;
     unsigned bits;
     uint8_t sbox[256];
+    uint8_t low[16], high[16]; /* sbox[b] = low[b & 15] ^ high[b >> 4]: for the shuffle instructions of vector units */
 } sl_rule;
 
 /* Read a rule; 0, or -1 if it is not one. */
@@ -56,16 +71,15 @@ int sl_confirm(const sl_rule *rule, sl_memo *memo, const uint8_t *window, unsign
  * from >= SL_WINDOW; the bytes data[from - SL_WINDOW .. to - 1) are there and nothing else is read. */
 typedef size_t (*sl_scan)(const sl_rule *rule, sl_memo *memo, const uint8_t *data, size_t from, size_t to);
 
-size_t sl_scan_portable(const sl_rule *rule, sl_memo *memo, const uint8_t *data, size_t from, size_t to);
-
 typedef struct {
     const char *name;
     sl_scan scan;
     int (*usable)(void); /* NULL: on every machine */
 } sl_kernel;
 
-/* Every kernel that was compiled in, slowest first; ends with a NULL name. */
-extern const sl_kernel sl_kernels[];
+/* Every kernel that was compiled in, slowest first; ends with NULL.  A vector unit has a file of its own (scan_avx2.c).
+ * NEON would be the next: rule->low and rule->high in two TBL, the sums in MLA on eight 16-bit lanes, EXT for the shifts. */
+extern const sl_kernel *const sl_kernels[];
 
 /* Cut data[0..size), which begins where a chunk begins, and write the end of each chunk to *ends*, which has
  * room for size / min + 1 of them.  Return how many there are.

@@ -46,10 +46,10 @@ def as_bytes(ends: array[int]) -> bytes:
 
 @st.composite
 def streams(draw: st.DrawFn, largest: int = 5000) -> bytes:
-    """Bytes of all the characters that databases have: random, repeating, boilerplate, two-valued, empty."""
+    """Bytes of all the characters that databases have: random, repeating, counting, boilerplate, two-valued, holes, empty."""
     size = draw(st.integers(0, largest))
     dice = random.Random(draw(st.integers(0, 2**32)))
-    match draw(st.sampled_from(["random", "period", "rows", "two", "patched"])):
+    match draw(st.sampled_from(["random", "period", "rows", "counters", "two", "holes", "patched"])):
         case "random":
             return dice.randbytes(size)
         case "period":
@@ -59,6 +59,17 @@ def streams(draw: st.DrawFn, largest: int = 5000) -> bytes:
             )
         case "rows":
             return b"".join(b"(%d,'abc',NULL)," % i for i in range(size // 14 + 1))[:size]
+        case "counters":
+            first, step = draw(st.integers(0, 2**31)), draw(st.sampled_from([1, 2, 16, 256]))
+            return b"".join(
+                (first + i * step & 0xFFFFFFFF).to_bytes(4, "little") for i in range(size // 4 + 1)
+            )[:size]
+        case "holes":
+            data = bytearray(dice.randbytes(size))
+            for _ in range(size // 1500 + 1):
+                at, length = dice.randrange(size + 1), dice.choice([200, 255, 256, 257, 700, 2000])
+                data[at : at + length] = bytes([dice.choice([0, 0, 32, 255])]) * len(data[at : at + length])
+            return bytes(data)
         case "two":
             return bytes(dice.choices(draw(st.sampled_from([b"\0\1", b" x", b"\0\xff"])), k=size))
         case _:

@@ -21,7 +21,7 @@ from strandline.chunker.kernel import Scan, choose_kernel, kernel_names
 from strandline.chunker.params import CutParams
 from strandline.chunker.tables import KeyedRule, keyed_rule
 
-from .feeding import KEY, ROWS, XOF, keys, means, streams
+from .feeding import KEY, ROWS, XOF, feed, keys, means, streams
 
 pytestmark = pytest.mark.skipif(
     kernel_names() == ("reference",),
@@ -36,14 +36,48 @@ def kernel(request):
 
 
 @pytest.mark.parametrize("kernel", NATIVE)
-@given(data=streams(), key=keys, mean=means, final=st.booleans())
+@given(data=streams(), key=keys, mean=means, final=st.booleans(), shift=st.integers(0, 64))
 @settings(max_examples=150, deadline=None)
-def test_a_kernel_agrees_with_the_reference(kernel, data, key, mean, final):
+def test_a_kernel_agrees_with_the_reference(kernel, data, key, mean, final, shift):
+    """Wherever the bytes begin in memory."""
     rule = keyed_rule(CutParams("rkc-1", mean), key)
 
-    ours = choose_kernel(kernel).bind(rule)(memoryview(data), 0, final)
+    ours = choose_kernel(kernel).bind(rule)(memoryview(bytes(shift) + data)[shift:], 0, final)
 
     assert ours == reference.cut(rule, memoryview(data), 0, final)
+
+
+@pytest.mark.parametrize("kernel", NATIVE)
+@given(
+    data=streams(20_000),
+    key=keys,
+    mean=means,
+    sizes=st.lists(st.sampled_from([0, 1, 63, 64, 65, 256, 1000, 4000, 9000]), max_size=20),
+)
+@settings(max_examples=60, deadline=None)
+def test_a_kernel_agrees_with_the_portable_one_on_longer_streams_in_pieces(kernel, data, key, mean, sizes):
+    params = CutParams("rkc-1", mean)
+    expected = make_cutter(params, key, kernel="portable").cut(data, final=True)
+
+    assert feed(make_cutter(params, key, kernel=kernel), data, sizes) == list(expected)
+
+
+@pytest.mark.parametrize("bits", range(1, 14))
+@pytest.mark.parametrize("byte", [0, 1, 32, 255])
+def test_runs_of_one_byte_are_skipped_only_where_they_are_no_candidates(kernel, bits, byte):
+    """With few bits they may be, and then each offset of a run is a cut point, or none is."""
+    tables = keyed_rule(CutParams("rkc-1", 382), KEY).tables
+    for accept in (0, (1 << 64) - 1):
+        rule = KeyedRule(tables, 256, 12_000, bits, accept)
+        for before, run, behind in [
+            (0, 9000, 0),
+            (0, 13_000, 3),
+            (100, 256, 300),
+            (300, 4400, 1),
+            (1, 8500, 600),
+        ]:
+            data = memoryview(XOF[:before] + bytes([byte]) * run + XOF[:behind])
+            assert choose_kernel(kernel).bind(rule)(data, 0, True) == reference.cut(rule, data, 0, True)
 
 
 @pytest.mark.parametrize("kernel", NATIVE)
@@ -250,6 +284,8 @@ def test_the_door_refuses_what_is_not_a_rule_or_has_no_room(kernel):
         _scan.cut(
             kernel, packed[:288] + (2**30 + 1).to_bytes(8, "little") + packed[296:], data, 0, True, room
         )
+    with pytest.raises(ValueError, match="not a rule"):
+        _scan.cut(kernel, bytes(17) + b"\1" + packed[18:], data, 0, True, room)  # no S-box of two halves
     with pytest.raises(ValueError, match="negative"):
         _scan.cut(kernel, packed, data, -1, True, room)
     with pytest.raises(ValueError, match="no room"):

@@ -14,7 +14,7 @@ from blake3 import blake3
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from strandline.chunker import naming
-from strandline.chunker.kernel import NoSuchKernel
+from strandline.chunker.kernel import NoSuchKernel, kernel_name, kernel_names
 from strandline.chunker.naming import LIBRARY, make_namer, namer_name
 
 KEY = bytes(range(32))
@@ -152,7 +152,15 @@ def test_without_the_native_module_the_ids_are_the_same():
     assert done.stdout.split() == [LIBRARY, expected(bytes(range(256)), array("Q", [10, 256])).hex()]
 
 
+def test_every_native_namer_has_the_name_of_a_scan():
+    """So that one wish is for both."""
+    assert kernel_names() == ("reference", "portable", *NATIVE)
+
+
 def test_a_wish_names_both_kernels(monkeypatch):
+    for name in NATIVE:
+        monkeypatch.setenv("STRANDLINE_KERNEL", name)
+        assert (namer_name(), kernel_name()) == (name, name)
     monkeypatch.setenv("STRANDLINE_KERNEL", "portable")
     assert namer_name() == LIBRARY
     monkeypatch.setenv("STRANDLINE_KERNEL", "sse9")

@@ -5,8 +5,9 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.installed
 TYPES := build/types
 FOLDERS := agents chunker engine store
+SECONDS ?= 10
 
-.PHONY: help setup packages test lint types unit demo bench clean
+.PHONY: help setup packages test lint types sanitize unit demo bench clean
 
 help: ## say this
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -20,10 +21,11 @@ packages:
 	@.ci/packages.sh
 
 # One after the other, so that the tests' summary is the last thing to be read.
-test: packages ## set up what is missing, then check style, types and behaviour
+test: packages ## set up what is missing, then check style, types, memory and behaviour
 	@$(MAKE) --no-print-directory setup
 	@$(MAKE) --no-print-directory lint
 	@$(MAKE) --no-print-directory types
+	@$(MAKE) --no-print-directory sanitize
 	@$(MAKE) --no-print-directory unit
 
 lint: $(READY) ## check style and layout
@@ -36,6 +38,9 @@ types: $(READY) ## check types, strictly
 	@for folder in $(FOLDERS); do ln -sfn ../../../$$folder $(TYPES)/strandline/$$folder; done
 	@ln -sfn ../../../strandline/__init__.py $(TYPES)/strandline/__init__.py
 	@MYPYPATH=$(TYPES) $(BIN)/mypy --namespace-packages --explicit-package-bases -p strandline
+
+sanitize: $(READY) ## try to break the C, built with sanitizers; SECONDS=600 for long, SEED=n again
+	@.ci/sanitize.sh $(SECONDS) $(SEED)
 
 unit: $(READY) ## run the tests; PYTEST_ARGS="-k name" to choose
 	@$(BIN)/pytest $(PYTEST_ARGS)

@@ -63,17 +63,23 @@ def test_a_kernel_agrees_with_the_portable_one_on_longer_streams_in_pieces(kerne
 
 
 @pytest.mark.parametrize("bits", range(1, 14))
-@pytest.mark.parametrize("byte", [0, 1, 32, 255])
+@pytest.mark.parametrize(
+    "byte", [0, 1, 32, 255, keyed_rule(CutParams("rkc-1", 382), KEY).tables.sbox.index(0)]
+)
 def test_runs_of_one_byte_are_skipped_only_where_they_are_no_candidates(kernel, bits, byte):
-    """With few bits they may be, and then each offset of a run is a cut point, or none is."""
+    """With few bits they may be, and then each offset of a run is a cut point, or none is.
+
+    The byte whose value is 0 makes the offsets right behind a run candidates, where others hardly do.
+    """
     tables = keyed_rule(CutParams("rkc-1", 382), KEY).tables
     for accept in (0, (1 << 64) - 1):
         rule = KeyedRule(tables, 256, 12_000, bits, accept)
         for before, run, behind in [
             (0, 9000, 0),
             (0, 13_000, 3),
+            (0, 256, 300),
+            (0, 4352, 300),
             (100, 256, 300),
-            (300, 4400, 1),
             (1, 8500, 600),
         ]:
             data = memoryview(XOF[:before] + bytes([byte]) * run + XOF[:behind])

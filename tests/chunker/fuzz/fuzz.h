@@ -28,5 +28,6 @@ void failed(const char *what, const char *file, int line);
 void fuzz_scan(void);
 void fuzz_naming(void);
 void fuzz_idset(void);
+void fuzz_idruns(void);
 
 #endif

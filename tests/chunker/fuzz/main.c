@@ -10,7 +10,7 @@ static struct {
     const char *name;
     void (*run)(void);
     unsigned long long cases;
-} parts[] = {{"scan", fuzz_scan, 0}, {"naming", fuzz_naming, 0}, {"idset", fuzz_idset, 0}};
+} parts[] = {{"scan", fuzz_scan, 0}, {"naming", fuzz_naming, 0}, {"idset", fuzz_idset, 0}, {"idruns", fuzz_idruns, 0}};
 
 enum { PARTS = sizeof parts / sizeof parts[0] };
 

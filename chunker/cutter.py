@@ -5,6 +5,8 @@
     rest = first_block[ends[-1] if ends else 0:]        # belongs to a chunk that may go on
     ends = cutter.cut(rest + second_block, final=True)
 
+A `BlockCutter` does the same for blocks of one stream side by side, on as many cores as there are.
+
 Where the chunks end does not depend on where the blocks did.  A call covers a whole block and lets go of the GIL while it
 scans, so one call for a megabyte, on a worker thread, is what this is made for.
 """
@@ -15,7 +17,7 @@ from abc import abstractmethod
 from array import array
 from typing import Protocol, TypeAlias
 
-from .kernel import Scan, choose_kernel
+from .kernel import Join, Scan, choose_kernel
 from .params import CutParams
 from .tables import keyed_rule
 
@@ -40,6 +42,60 @@ def make_cutter(params: CutParams, cut_key: bytes, *, kernel: str | None = None)
     if params.rule == "fixed":
         return _Cutter(_fixed_scan(params.mean))
     return _Cutter(choose_kernel(kernel).bind(keyed_rule(params, cut_key)))
+
+
+class BlockCutter(Protocol):
+    """Finds the ends of one stream's chunks, blocks side by side: `guess` for each block, then `join` in their order.
+
+    The ends are the same as those of a `Cutter`.
+    """
+
+    @abstractmethod
+    def guess(self, block: Buffer) -> array[int]:
+        """The ends of *block*'s chunks as if one began with it.  In any order, on any thread: nothing else is looked at."""
+
+    @abstractmethod
+    def join(self, data: Buffer, rest: int, guess: array[int], *, final: bool) -> array[int]:
+        """The ends of *data*'s chunks: the last *rest* bytes before a block, which are pending, and the block itself.
+
+        Most of *guess*, which was made of the block, is right and taken over; what is not is looked for again, a few chunks.
+        """
+
+
+def make_block_cutter(params: CutParams, cut_key: bytes, *, kernel: str | None = None) -> BlockCutter:
+    """A block cutter for one stream.  *kernel* names a scan, as `choose_kernel` takes it."""
+    if params.rule == "fixed":
+        return _FixedBlocks(params.mean)
+    chosen, rule = choose_kernel(kernel), keyed_rule(params, cut_key)
+    return _RollingBlocks(chosen.bind(rule), chosen.bind_join(rule))
+
+
+class _RollingBlocks(BlockCutter):
+    def __init__(self, scan: Scan, join: Join) -> None:
+        self._scan = scan
+        self._join = join
+
+    def guess(self, block: Buffer) -> array[int]:
+        with memoryview(block) as whole, whole.cast("B") as view:
+            return self._scan(view, 0, False)[0]
+
+    def join(self, data: Buffer, rest: int, guess: array[int], *, final: bool) -> array[int]:
+        with memoryview(data) as whole, whole.cast("B") as view:
+            return self._join(view, rest, guess, final)
+
+
+class _FixedBlocks(BlockCutter):
+    """There is nothing to look for, and nothing to guess."""
+
+    def __init__(self, size: int) -> None:
+        self._scan = _fixed_scan(size)
+
+    def guess(self, block: Buffer) -> array[int]:
+        return array("Q")
+
+    def join(self, data: Buffer, rest: int, guess: array[int], *, final: bool) -> array[int]:
+        with memoryview(data) as whole, whole.cast("B") as view:
+            return self._scan(view, 0, final)[0]
 
 
 class _Cutter(Cutter):

@@ -19,6 +19,7 @@ import os
 from array import array
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from importlib.util import find_spec
 from types import ModuleType
 from typing import TypeAlias
@@ -34,6 +35,9 @@ Scan: TypeAlias = (
 )
 """(data, next, final) -> (ends, next): see `reference.cut`."""
 
+Join: TypeAlias = "Callable[[memoryview, int, array[int], bool], array[int]]"
+"""(data, rest, guess, final) -> ends: see `reference.join`."""
+
 
 class NoSuchKernel(Exception):
     """The kernel that was asked for does not run here."""
@@ -41,10 +45,11 @@ class NoSuchKernel(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Kernel:
-    """A scan by name; `bind` makes it one for a rule."""
+    """A scan by name; `bind` makes it one for a rule, `bind_join` its counterpart for blocks that were cut before their turn."""
 
     name: str
     bind: Callable[[KeyedRule], Scan]
+    bind_join: Callable[[KeyedRule], Join]
 
     @property
     def slow(self) -> bool:
@@ -65,7 +70,9 @@ def choose_kernel(wish: str | None = None) -> Kernel:
     if name not in names:
         built = "" if len(names) > 1 else "; the native module was not built"
         raise NoSuchKernel(f"no kernel named {name!r} here, only {', '.join(names)}{built}")
-    return Kernel(name, _bind_reference if name == REFERENCE else _bind_native(name))
+    if name == REFERENCE:
+        return Kernel(name, _bind_reference, lambda rule: partial(reference.join, rule))
+    return Kernel(name, _bind_native(name), _bind_native_join(name))
 
 
 def kernel_name() -> str:
@@ -99,5 +106,21 @@ def _bind_native(name: str) -> Callable[[KeyedRule], Scan]:
             return ends, next
 
         return scan
+
+    return bind
+
+
+def _bind_native_join(name: str) -> Callable[[KeyedRule], Join]:
+    def bind(rule: KeyedRule) -> Join:
+        from . import _scan
+
+        packed = rule.packed()
+
+        def join(data: memoryview, rest: int, guess: array[int], final: bool) -> array[int]:
+            ends = array("Q", bytes(8 * (len(data) // rule.min + 1)))
+            del ends[_scan.join(name, packed, data, rest, guess, final, ends) :]
+            return ends
+
+        return join
 
     return bind

@@ -51,6 +51,26 @@ def cut(rule: KeyedRule, data: memoryview, next: int, final: bool) -> tuple[arra
     return ends, 0
 
 
+def join(rule: KeyedRule, data: memoryview, rest: int, guess: array[int], final: bool) -> array[int]:
+    """Return the ends of *data*'s chunks: *rest* bytes left over, and a block that was cut before its turn, as if a chunk began there.
+
+    *guess* has the ends that `cut` found in the block (from 0, not final).  From the first true one on they are all true.
+    """
+    ends, start, size = array("Q"), 0, len(data)
+    guessed = {rest, *(rest + end for end in guess)}
+    while start < size and start not in guessed:
+        one, _ = cut(rule, data[start : start + rule.max], 0, final and size - start <= rule.max)
+        if not one:
+            return ends
+        start += one[0]
+        ends.append(start)
+    if start < size:
+        ends.extend(rest + end for end in guess if rest + end > start)
+        if final and (not ends or ends[-1] < size):
+            ends.append(size)
+    return ends
+
+
 def _first_cut_point(rule: KeyedRule, chunk: memoryview, offsets: range) -> int:
     """The first of *offsets* that is a cut point of *chunk*, or 0."""
     if not offsets:

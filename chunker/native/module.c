@@ -103,9 +103,68 @@ static PyObject *cut(PyObject *module, PyObject *args)
     return result;
 }
 
+/* Check what has come in, and join; NULL with an exception set, or the count. */
+static PyObject *join_buffers(const sl_kernel *kernel, const Py_buffer *packed, const Py_buffer *data, Py_ssize_t rest,
+                              const Py_buffer *guess, int final, const Py_buffer *ends)
+{
+    const uint64_t *guessed = guess->buf;
+    const size_t guesses = (size_t)guess->len / sizeof *guessed;
+    sl_rule rule;
+    size_t count, i;
+
+    if (packed->len != SL_RULE_SIZE || sl_rule_load(&rule, packed->buf) < 0) {
+        PyErr_SetString(PyExc_ValueError, "not a rule");
+        return NULL;
+    }
+    if (rest < 0 || rest > data->len || guess->itemsize != sizeof *guessed) {
+        PyErr_SetString(PyExc_ValueError, "more is left over than there is, or ends are not items of 8 bytes");
+        return NULL;
+    }
+    for (i = 0; i < guesses; i++)
+        if (guessed[i] > (uint64_t)(data->len - rest) || guessed[i] < (i ? guessed[i - 1] : 0) + rule.min) {
+            PyErr_SetString(PyExc_ValueError, "these are not the ends of this block's chunks");
+            return NULL;
+        }
+    if (ends->itemsize != sizeof(uint64_t) || (size_t)(ends->len / ends->itemsize) < (size_t)data->len / rule.min + 1) {
+        PyErr_SetString(PyExc_ValueError, "no room for the ends: size / min + 1 items of 8 bytes");
+        return NULL;
+    }
+    Py_BEGIN_ALLOW_THREADS
+    count = sl_join(&rule, kernel->scan, data->buf, (size_t)data->len, (size_t)rest, guessed, guesses, final, ends->buf);
+    Py_END_ALLOW_THREADS
+    return PyLong_FromSize_t(count);
+}
+
+PyDoc_STRVAR(join_doc, "join(kernel, rule, data, rest, guess, final, ends, /)\n--\n\n"
+                       "Write the ends of the chunks of data into ends and return how many there are: data is rest bytes\n"
+                       "left over and a block whose ends were guessed.  scan.h says the rest.");
+
+static PyObject *join(PyObject *module, PyObject *args)
+{
+    const char *name;
+    const sl_kernel *kernel;
+    Py_buffer rule, data, guess, ends;
+    Py_ssize_t rest;
+    int final;
+    PyObject *result = NULL;
+
+    (void)module;
+    if (!PyArg_ParseTuple(args, "sy*y*ny*pw*:join", &name, &rule, &data, &rest, &guess, &final, &ends))
+        return NULL;
+    kernel = find_kernel(name);
+    if (kernel != NULL)
+        result = join_buffers(kernel, &rule, &data, rest, &guess, final, &ends);
+    PyBuffer_Release(&rule);
+    PyBuffer_Release(&data);
+    PyBuffer_Release(&guess);
+    PyBuffer_Release(&ends);
+    return result;
+}
+
 static PyMethodDef methods[] = {
     {"kernels", kernels, METH_NOARGS, kernels_doc},
     {"cut", cut, METH_VARARGS, cut_doc},
+    {"join", join, METH_VARARGS, join_doc},
     {NULL, NULL, 0, NULL},
 };
 

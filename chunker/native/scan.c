@@ -138,35 +138,68 @@ static size_t skip_run(const sl_rule *rule, const uint8_t *data, size_t from, si
     return from - SL_WINDOW + run + 1;
 }
 
+/* The length of the chunk that begins at *data*, with *left* bytes there; 0 if it is not decided.  What is below *examined* is no cut
+ * point; then *examined* is the next offset to examine. */
+static size_t one_chunk(const sl_rule *rule, sl_scan scan, sl_memo *memo, const uint8_t *data, size_t left, int final,
+                        size_t *examined)
+{
+    const size_t min = (size_t)rule->min, max = (size_t)rule->max;
+    const size_t from = *examined > min ? *examined : min;
+    const size_t to = left < max ? left + 1 : max; /* at max the cut is forced: nothing to examine */
+    const size_t first = from < to ? skip_run(rule, data, from, to) : to;
+    const size_t length = first < to ? scan(rule, memo, data, first, to) : 0;
+
+    if (length != 0)
+        return length;
+    if (left >= max)
+        return max;
+    *examined = from < to ? to : from;
+    return final ? left : 0;
+}
+
 size_t sl_cut(const sl_rule *rule, sl_scan scan, const uint8_t *data, size_t size, int final, size_t *next,
               uint64_t *ends)
 {
-    const size_t min = (size_t)rule->min, max = (size_t)rule->max;
     sl_memo memo = {{NULL}};
-    size_t start = 0, examined = *next, count = 0;
+    size_t start = 0, count = 0;
 
     while (start < size) {
-        const size_t left = size - start;
-        const size_t from = examined > min ? examined : min;
-        const size_t to = left < max ? left + 1 : max; /* at max the cut is forced: nothing to examine */
-        const size_t first = from < to ? skip_run(rule, data + start, from, to) : to;
-        size_t length = first < to ? scan(rule, &memo, data + start, first, to) : 0;
+        const size_t length = one_chunk(rule, scan, &memo, data + start, size - start, final, next);
 
-        if (length == 0) {
-            if (left >= max) {
-                length = max;
-            } else if (final) {
-                length = left;
-            } else {
-                examined = from < to ? to : from;
-                break;
-            }
-        }
+        if (length == 0)
+            return count;
         start += length;
         ends[count++] = start;
-        examined = 0;
+        *next = 0;
     }
-    *next = examined;
+    *next = 0;
+    return count;
+}
+
+size_t sl_join(const sl_rule *rule, sl_scan scan, const uint8_t *data, size_t size, size_t rest, const uint64_t *guess,
+               size_t guesses, int final, uint64_t *ends)
+{
+    sl_memo memo = {{NULL}};
+    size_t start = 0, count = 0, g = 0;
+
+    while (start < size) {
+        size_t examined = 0, length;
+
+        while (g < guesses && rest + guess[g] < start)
+            g++;
+        if (start == rest || (g < guesses && rest + guess[g] == start)) {
+            for (g += start != rest; g < guesses; g++)
+                ends[count++] = start = rest + (size_t)guess[g];
+            if (final && start < size)
+                ends[count++] = size;
+            return count;
+        }
+        length = one_chunk(rule, scan, &memo, data + start, size - start, final, &examined);
+        if (length == 0)
+            return count;
+        start += length;
+        ends[count++] = start;
+    }
     return count;
 }
 

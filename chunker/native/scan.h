@@ -91,4 +91,12 @@ extern const sl_kernel *const sl_kernels[];
 size_t sl_cut(const sl_rule *rule, sl_scan scan, const uint8_t *data, size_t size, int final, size_t *next,
               uint64_t *ends);
 
+/* The same for a block that was cut before its turn, as if a chunk began with it: *guess* has the ends that sl_cut found there (not
+ * final, *next 0).  *data* is what the blocks before left over, *rest* bytes, with the block behind it; it begins where a chunk begins.
+ *
+ * From the first true end on that was guessed, all others are true as well, since they depend on nothing else: so blocks of one
+ * stream are cut side by side, and only the first few chunks of each are looked for again. */
+size_t sl_join(const sl_rule *rule, sl_scan scan, const uint8_t *data, size_t size, size_t rest, const uint64_t *guess,
+               size_t guesses, int final, uint64_t *ends);
+
 #endif

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 
 import blake3
 from hypothesis import strategies as st
-from strandline.chunker.cutter import Cutter
+from strandline.chunker.cutter import BlockCutter, Cutter
 
 KEY = bytes(range(32))
 XOF = blake3.blake3(b"rkc-1 test data").digest(length=1 << 20)
@@ -28,6 +28,23 @@ def feed(cutter: Cutter, data: bytes, sizes: Iterable[int]) -> list[int]:
             pending = pending[found[-1] :]
             position += found[-1]
     assert not pending
+    return ends
+
+
+def feed_blocks(cutter: BlockCutter, data: bytes, sizes: Iterable[int]) -> list[int]:
+    """The same for blocks whose ends are guessed first, the last ones before the first."""
+    blocks = list(_blocks(data, sizes))
+    guesses = [cutter.guess(block) for block, _ in reversed(blocks)][::-1]
+    ends: list[int] = []
+    rest, position = b"", 0
+    for (block, final), guess in zip(blocks, guesses, strict=True):
+        found = cutter.join(rest + block, len(rest), guess, final=final)
+        ends += [position + end for end in found]
+        rest += block
+        if found:
+            rest = rest[found[-1] :]
+            position += found[-1]
+    assert not rest
     return ends
 
 

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+from array import array
 from itertools import pairwise
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from strandline.chunker import reference
-from strandline.chunker.cutter import make_cutter
+from strandline.chunker.cutter import make_block_cutter, make_cutter
 from strandline.chunker.kernel import kernel_names
 from strandline.chunker.params import CutParams
 
-from .feeding import KEY, XOF, ZEROS, feed, keys, means, streams
+from .feeding import KEY, XOF, ZEROS, feed, feed_blocks, keys, means, streams
 
 RKC = CutParams("rkc-1", 512)
 FIXED = CutParams("fixed", 512)
@@ -39,6 +40,57 @@ def test_cuts_do_not_depend_on_how_the_bytes_arrive(kernel, data, key, mean, siz
     whole = make_cutter(params, key, kernel=kernel).cut(data, final=True)
 
     assert feed(make_cutter(params, key, kernel=kernel), data, sizes) == list(whole)
+
+
+@pytest.mark.parametrize("kernel", kernel_names())
+@given(
+    data=streams(),
+    key=keys,
+    mean=means,
+    sizes=st.lists(st.sampled_from([0, 1, 255, 256, 300, 1000, 1500, 4000]), max_size=20),
+)
+@settings(max_examples=100, deadline=None)
+def test_blocks_that_are_cut_side_by_side_are_cut_like_the_whole(kernel, data, key, mean, sizes):
+    params = CutParams("rkc-1", mean)
+    whole = make_cutter(params, key, kernel=kernel).cut(data, final=True)
+
+    assert feed_blocks(make_block_cutter(params, key, kernel=kernel), data, sizes) == list(whole)
+
+
+@given(
+    data=st.binary(max_size=500), mean=st.integers(1, 80), sizes=st.lists(st.integers(0, 100), max_size=10)
+)
+def test_fixed_blocks_are_cut_like_the_whole(data, mean, sizes):
+    params = CutParams("fixed", mean)
+    whole = make_cutter(params, KEY).cut(data, final=True)
+
+    assert feed_blocks(make_block_cutter(params, KEY), data, sizes) == list(whole)
+
+
+@pytest.mark.parametrize("kernel", kernel_names()[1:])
+def test_most_of_a_guess_is_right(kernel):
+    """Else nothing would be gained: the first chunks of a block are looked for again, and no more."""
+    params = CutParams("rkc-1", 8192)
+    cutter = make_block_cutter(params, KEY, kernel=kernel)
+    whole = list(make_cutter(params, KEY, kernel=kernel).cut(XOF, final=True))
+    for start in (1000, 100_000, 500_001):
+        guess = [start + end for end in cutter.guess(XOF[start:])]
+
+        assert len(set(guess) - set(whole)) <= 8
+        assert len(guess) > 40
+
+
+@pytest.mark.skipif(kernel_names() == ("reference",), reason="the reference trusts its caller")
+def test_a_guess_that_cannot_be_is_refused():
+    cutter = make_block_cutter(RKC, KEY)
+    for data, rest, guess in (
+        (XOF[:5000], 5001, []),
+        (XOF[:5000], -1, []),
+        (XOF[:5000], 1000, [4001]),
+        (XOF[:5000], 1000, [500, 600]),
+    ):
+        with pytest.raises(ValueError):
+            cutter.join(data, rest, array("Q", guess), final=True)
 
 
 @given(

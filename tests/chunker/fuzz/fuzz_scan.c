@@ -158,6 +158,44 @@ static size_t cut_in_pieces(const sl_rule *rule, sl_scan scan, const uint8_t *da
     return count;
 }
 
+/* Cut *data* in blocks, each as if a chunk began with it, and join them. */
+static size_t cut_in_blocks(const sl_rule *rule, sl_scan scan, const uint8_t *data, size_t size, uint64_t *ends)
+{
+    static const size_t steps[] = {1, 50, 256, 300, 1000, 5000, 40000, 1 << 20};
+    const size_t usual = ONE_OF(steps);
+    size_t start = 0, at = 0, count = 0;
+    int final;
+
+    do {
+        const size_t step = usual > 50 || size < 3000 ? usual : ONE_OF(steps), left = size - at;
+        const size_t length = step < left ? step : left, rest = at - start;
+        const size_t room = (rest + length) / (size_t)rule->min + 1;
+        uint8_t *block = exactly(length, 0), *joined = exactly(rest + length, 0);
+        uint64_t *guess = (uint64_t *)(void *)exactly((length / (size_t)rule->min + 1) * sizeof *guess, 0);
+        uint64_t *some = (uint64_t *)(void *)exactly(room * sizeof *some, 0);
+        size_t next = 0, guesses, found, i;
+
+        if (length != 0)
+            memcpy(block, data + at, length);
+        if (rest + length != 0)
+            memcpy(joined, data + start, rest + length);
+        at += length;
+        final = at == size && dice(2);
+        guesses = sl_cut(rule, scan, block, length, 0, &next, guess);
+        found = sl_join(rule, scan, joined, rest + length, rest, guess, guesses, final, some);
+        EXPECT(found <= room);
+        for (i = 0; i < found; i++)
+            ends[count++] = start + some[i];
+        if (found != 0)
+            start += (size_t)some[found - 1];
+        give_back((uint8_t *)some, 0);
+        give_back((uint8_t *)guess, 0);
+        give_back(joined, 0);
+        give_back(block, 0);
+    } while (!final);
+    return count;
+}
+
 void fuzz_scan(void)
 {
     static const size_t sizes[] = {0, 1, 255, 256, 257, 700, 3000, 20000, 60000};
@@ -187,6 +225,8 @@ void fuzz_scan(void)
         if ((*kernel)->usable != NULL && !(*kernel)->usable())
             continue;
         EXPECT(cut_in_pieces(&rule, (*kernel)->scan, data, size, ends) == count);
+        EXPECT(count == 0 || memcmp(ends, expected, count * sizeof *ends) == 0);
+        EXPECT(cut_in_blocks(&rule, (*kernel)->scan, data, size, ends) == count);
         EXPECT(count == 0 || memcmp(ends, expected, count * sizeof *ends) == 0);
     }
     give_back((uint8_t *)expected, 0);

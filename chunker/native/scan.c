@@ -98,9 +98,10 @@ int sl_confirm(const sl_rule *rule, sl_memo *memo, const uint8_t *window, unsign
 
     if (*refused != NULL && memcmp(*refused, window, SL_WINDOW) == 0)
         return 0;
-    /* Mostly it is one, and the next scan begins far from here: fetch that memory while we hash. */
-    for (i = 0; i < 1024; i += 64)
-        PREFETCH((const void *)((uintptr_t)window + (uintptr_t)rule->min + (uintptr_t)i));
+    /* Where one in four or more is one: the next scan may well begin far from here.  Fetch that memory while we hash. */
+    if (rule->accept >> 62 != 0)
+        for (i = 0; i < 1024; i += 64)
+            PREFETCH((const void *)((uintptr_t)window + (uintptr_t)rule->min + (uintptr_t)i));
     if (sip_window(rule->k0, rule->k1, window) <= rule->accept)
         return 1;
     *refused = window;

@@ -1,7 +1,7 @@
 /* The scan over LANES offsets at a time; included by one file per vector unit, which defines
  *
  *     LANES, vec                   bytes in a vector, and a vector of as many (or of half as many 16-bit words)
- *     ADD TIMES XOR AND SPLAT(x)   on 16-bit words
+ *     ADD TIMES XOR SPLAT(x)       on 16-bit words
  *     PAIRS(v, w)                  words: even bytes of v times even ones of w (signed) plus the same of the odd ones
  *     NIBBLES(table, v)            table[byte & 15] for every byte of v, and
  *     HIGH(v)                      the high halves of bytes in their low ones
@@ -12,16 +12,17 @@
  *     TARGET                       the function attribute that allows the instructions
  *
  * The sums are those of the portable kernel (scan.c), in two rows of words: those that end with an even byte of the block, and
- * those that end with an odd one.  The steps stand last to first, so that each works on what the step below it left in the round
- * before: nobody waits for anybody, and a block comes out DEPTH rounds after it went in.  (Written first to last, the same steps
- * take a third more time.) */
+ * those that end with an odd one; sum8 covers 8 bytes, was8 is the same of the block before.  The steps stand last to first, so
+ * that each works on what the step below it left in the round before: nobody waits for anybody, and a block comes out DEPTH
+ * rounds after it went in.  (Written first to last, the same steps take a third more time.) */
 
-enum { DEPTH = LANES == 64 ? 6 : 5, RING = SL_WINDOW / LANES, EVEN = 0, ODD = 1 };
+enum { DEPTH = LANES == 64 ? 6 : 5, RING = SL_WINDOW / LANES };
 
 typedef struct {
     vec even, odd;
 } row;
 
+/* to = x + factor * (y, z) */
 #define SUM(to, x, y, z, factor)                                                                                       \
     do {                                                                                                               \
         to.even = ADD(x.even, TIMES(y, factor));                                                                       \
@@ -55,11 +56,11 @@ TARGET static size_t scan(const sl_rule *rule, sl_memo *memo, const uint8_t *dat
     const row none = {zero, zero};
     const uint8_t *x = data + from - SL_WINDOW;
     const size_t there = to - 1 - (from - SL_WINDOW), full = there / LANES, blocks = (there + LANES - 1) / LANES;
-    vec one = zero, one1 = zero;
-    row two4 = none, two41 = none, s8 = none, s81 = none, s16 = none, s161 = none, s32 = none, prefix = none;
+    vec sum1 = zero, was1 = zero;
+    row sum4 = none, was4 = none, sum8 = none, was8 = none, sum16 = none, was16 = none, sum32 = none, prefix = none;
 #if LANES == 64
     const vec pow64 = SPLAT(SL_POW64);
-    row s321 = none, s64 = none;
+    row was32 = none, sum64 = none;
 #endif
     row ring[RING];
     size_t t;
@@ -71,9 +72,9 @@ TARGET static size_t scan(const sl_rule *rule, sl_memo *memo, const uint8_t *dat
         row *const old = &ring[t % RING], h;
 
 #if LANES == 64
-        SUM(prefix, s64, prefix.even, prefix.odd, pow64);
+        SUM(prefix, sum64, prefix.even, prefix.odd, pow64);
 #else
-        SUM(prefix, s32, prefix.even, prefix.odd, pow32);
+        SUM(prefix, sum32, prefix.even, prefix.odd, pow32);
 #endif
         SUM(h, prefix, old->even, old->odd, leaving);
         *old = prefix;
@@ -86,18 +87,18 @@ TARGET static size_t scan(const sl_rule *rule, sl_memo *memo, const uint8_t *dat
                 return e;
         }
 #if LANES == 64
-        SUM(s64, s32, BACK32(s32.even, s321.even), BACK32(s32.odd, s321.odd), pow32);
-        s321 = s32;
+        SUM(sum64, sum32, BACK32(sum32.even, was32.even), BACK32(sum32.odd, was32.odd), pow32);
+        was32 = sum32;
 #endif
-        SUM(s32, s16, BACK16(s16.even, s161.even), BACK16(s16.odd, s161.odd), pow16);
-        s161 = s16;
-        SUM(s16, s8, BACK8(s8.even, s81.even), BACK8(s8.odd, s81.odd), pow8);
-        s81 = s8;
-        SUM(s8, two4, BACK4(two4.even, two41.even), BACK4(two4.odd, two41.odd), pow4);
-        two41 = two4;
-        two4.odd = ADD(PAIRS(one, pair), TIMES(PAIRS(BACK2(one, one1), pair), pow2));
-        two4.even = ADD(PAIRS(BACK1(one, one1), pair), TIMES(PAIRS(BACK3(one, one1), pair), pow2));
-        one1 = one;
+        SUM(sum32, sum16, BACK16(sum16.even, was16.even), BACK16(sum16.odd, was16.odd), pow16);
+        was16 = sum16;
+        SUM(sum16, sum8, BACK8(sum8.even, was8.even), BACK8(sum8.odd, was8.odd), pow8);
+        was8 = sum8;
+        SUM(sum8, sum4, BACK4(sum4.even, was4.even), BACK4(sum4.odd, was4.odd), pow4);
+        was4 = sum4;
+        sum4.odd = ADD(PAIRS(sum1, pair), TIMES(PAIRS(BACK2(sum1, was1), pair), pow2));
+        sum4.even = ADD(PAIRS(BACK1(sum1, was1), pair), TIMES(PAIRS(BACK3(sum1, was1), pair), pow2));
+        was1 = sum1;
         if (t < blocks) {
             vec v;
 
@@ -109,7 +110,7 @@ TARGET static size_t scan(const sl_rule *rule, sl_memo *memo, const uint8_t *dat
                 memcpy(rest, x + t * LANES, there - t * LANES);
                 v = LOAD(rest);
             }
-            one = XOR(NIBBLES(low, v), NIBBLES(high, HIGH(v)));
+            sum1 = XOR(NIBBLES(low, v), NIBBLES(high, HIGH(v)));
         }
     }
     return 0;

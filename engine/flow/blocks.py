@@ -11,29 +11,37 @@ from __future__ import annotations
 
 import anyio
 
+from ..base.memory import large_memory
+
 
 class Block:
     """Bytes *start* to *stop* of *data* are the stream's; *prefix* bytes in front are for what the block before left over."""
 
-    __slots__ = ("_holders", "_owner", "data", "prefix", "start", "stop")
+    __slots__ = ("_end", "_holders", "_owner", "data", "prefix", "start", "stop")
 
     def __init__(self, owner: Blocks) -> None:
         self._owner = owner
-        self._holders = 0
+        self._holders = self._end = 0
         self.data = memoryview(b"")
         self.prefix = self.start = self.stop = 0
 
     def prepare(self, prefix: int, size: int) -> None:
         if len(self.data) < prefix + size:
             self.data = memoryview(b"")  # first let go of what is too small
-            self.data = memoryview(bytearray(prefix + size))
+            self.data = large_memory(prefix + size)
         self.prefix = self.start = self.stop = prefix
+        self._end = prefix + size
         self._holders = 1
 
     @property
     def room(self) -> memoryview:
         """Where more bytes go."""
-        return self.data[self.stop :]
+        return self.data[self.stop : self._end]
+
+    @property
+    def content(self) -> memoryview:
+        """The stream's bytes that are in it."""
+        return self.data[self.start : self.stop]
 
     def lead(self, rest: bytes) -> None:
         """Put *rest*, what the block before left over, in front."""

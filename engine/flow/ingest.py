@@ -1,9 +1,9 @@
 """One stream into the repository.
 
-    source -> blocks -> [cut] -> [name, find]* -> gather, in order -> groups of new chunks -> session
-                                                  recipe
+    source -> [read] -> [cut]* -> join, in order -> [name, find]* -> gather, in order -> groups of new chunks -> session
+                                                                     recipe
 
-A thread reads the next block and cuts it; `[...]*` runs on several worker threads, blocks side by side.  What happens to a block
+A thread reads the next block; `[...]*` runs on several worker threads, blocks of the stream side by side.  What happens to a block
 happens to arrays: ends, ids, and stretches of chunks that are stored in a row, or new in a row, or zeros.  The event loop sees
 stretches; no chunk has an object of its own.
 """
@@ -12,9 +12,8 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_right
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from itertools import accumulate, pairwise
 
 import anyio
@@ -22,9 +21,10 @@ from anyio import to_thread
 
 from ...agents.base import Fill, SourceStream
 from ...agents.filling import entered
-from ...chunker.cutter import Cutter
+from ...chunker.cutter import BlockCutter, make_block_cutter
 from ...chunker.idset import zeros
 from ...chunker.naming import Namer
+from ...chunker.params import CutParams
 from ..base.ids import CHUNK_ID, PackId
 from ..format.recipe import Recipe
 from ..repo.index import Span
@@ -39,6 +39,19 @@ from .recipes import RecipeBuilder
 
 SPILL = 1 << 20
 """Bytes of rows that a recipe holds before it stores them."""
+
+
+INLINE_JOIN = 256 << 10
+"""Streams with chunks of at most this many bytes are joined by the event loop: that takes less time than an errand to a thread."""
+
+
+@dataclass(slots=True)
+class _Read:
+    """A block, whether it is the last, and where chunks end if one began with it."""
+
+    block: Block
+    ended: bool
+    guess: array[int] = field(default_factory=lambda: array("Q"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,20 +87,27 @@ class IngestContext:
     on_new: Callable[[int], None]
 
 
-async def ingest(stream: SourceStream, cutter: Cutter, longest: int, context: IngestContext) -> RecipeBuilder:
-    """Store the stream; return its recipe, whose last rows come when the session is flushed (`settle`).
-
-    *longest* is the size of the longest chunk that *cutter* makes.
-    """
+async def ingest(
+    stream: SourceStream, params: CutParams, cut_key: bytes, context: IngestContext
+) -> RecipeBuilder:
+    """Store the stream; return its recipe, whose last rows come when the session is flushed (`settle`)."""
     recipe = RecipeBuilder()
     gatherer = _Gatherer(context, recipe, context.on_new)
+    cutter = make_block_cutter(params, cut_key)
     async with anyio.create_task_group() as tasks:
+
+        async def guess(read: _Read) -> _Read:
+            if params.rule != "fixed":
+                read.guess = await to_thread.run_sync(cutter.guess, read.block.content, limiter=context.cpu)
+            return read
 
         async def name(cut: _Cut) -> _Named:
             return await to_thread.run_sync(_name, cut, context, limiter=context.cpu)
 
+        guessed: Lane[_Read, _Read] = Lane(tasks, guess, context.share.width)
         lane: Lane[_Cut, _Named] = Lane(tasks, name, context.share.width)
-        tasks.start_soon(_read, stream, cutter, longest, lane, context)
+        tasks.start_soon(_read, stream, params.max, guessed, context)
+        tasks.start_soon(_join, cutter, params.max, guessed, lane)
         async with closing(lane.results()) as results:
             async for named in results:
                 await gatherer.take(named)
@@ -208,54 +228,66 @@ class _Gatherer:
             await self._context.session.keep(full)
 
 
-async def _read(
-    stream: SourceStream, cutter: Cutter, longest: int, lane: Lane[_Cut, _Named], context: IngestContext
-) -> None:
-    """Read and cut block after block; blocks that do not come to the lane when something fails are lost with the whole run."""
+async def _read(stream: SourceStream, longest: int, lane: Lane[_Read, _Read], context: IngestContext) -> None:
+    """Read block after block; blocks that do not come to the lane when something fails are lost with the whole run."""
     if stream.open is not None:
         async with entered(stream.open()) as fill:
-            await _cut_all(partial(context.blocks.take, longest), fill, cutter, lane, context)
+            ended = False
+            while not ended:
+                block = await context.blocks.take(longest)
+                ended = await to_thread.run_sync(_fill, block, fill)
+                if block.stop > block.prefix:
+                    context.on_read(block.stop - block.prefix)
+                await lane.submit(_Read(block, ended))
     else:
         blocks: Channel[Block] = Channel(1)
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(_collect, stream, longest, blocks, context)
-            await _cut_all(blocks.receive, None, cutter, lane, context)
+            ended = False
+            while not ended:
+                block = await blocks.receive()
+                ended = block.stop == block.prefix
+                await lane.submit(_Read(block, ended))
     lane.end()
 
 
-async def _cut_all(
-    following: Callable[[], Awaitable[Block]],
-    fill: Fill | None,
-    cutter: Cutter,
-    lane: Lane[_Cut, _Named],
-    context: IngestContext,
-) -> None:
-    """Cut block after block: those that *fill* fills until it has no more, else up to one that is empty."""
-    rest, ended = b"", False
-    while not ended:
-        block = await following()
-        before = block.stop
-        cut, rest, ended = await to_thread.run_sync(_cut, cutter, block, rest, fill)
-        if block.stop > before:
-            context.on_read(block.stop - before)
-        if cut is not None:
-            await lane.submit(cut)
-        else:
-            block.free()
-
-
-def _cut(cutter: Cutter, block: Block, rest: bytes, fill: Fill | None) -> tuple[_Cut | None, bytes, bool]:
-    """(whole chunks, what is left over, was it the end?) of *rest* and the block that follows it, which *fill* fills."""
-    ended = fill is None and block.stop == block.prefix
-    while fill is not None and not ended and len(room := block.room):
+def _fill(block: Block, fill: Fill) -> bool:
+    """Fill a block; was it the end?"""
+    while len(room := block.room):
         size = fill(room)
-        ended = not size
+        if not size:
+            return True
         block.stop += size
+    return False
+
+
+async def _join(
+    cutter: BlockCutter, longest: int, guessed: Lane[_Read, _Read], lane: Lane[_Cut, _Named]
+) -> None:
+    """Put what a block left over in front of the next, and take the guess over."""
+    rest = b""
+    async with closing(guessed.results()) as results:
+        async for read in results:
+            block = read.block
+            if longest <= INLINE_JOIN:
+                cut, rest = _join_block(cutter, read, rest)
+            else:
+                cut, rest = await to_thread.run_sync(_join_block, cutter, read, rest)
+            if cut is not None:
+                await lane.submit(cut)
+            else:
+                block.free()
+    lane.end()
+
+
+def _join_block(cutter: BlockCutter, read: _Read, rest: bytes) -> tuple[_Cut | None, bytes]:
+    """(whole chunks, what is left over) of *rest* and the block that follows it."""
+    block = read.block
     block.lead(rest)
-    data = block.data[block.start : block.stop]
-    ends = cutter.cut(data, final=ended)
+    data = block.content
+    ends = cutter.join(data, len(rest), read.guess, final=read.ended)
     last = ends[-1] if ends else 0
-    return _Cut(data[:last], ends, block) if ends else None, bytes(data[last:]), ended
+    return _Cut(data[:last], ends, block) if ends else None, bytes(data[last:])
 
 
 async def _collect(

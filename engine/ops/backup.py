@@ -19,7 +19,6 @@ from anyio import to_thread
 
 from ...agents.base import Agent, CaptureRequest, Mode, SourceStream
 from ...agents.errors import AgentError
-from ...chunker.cutter import make_cutter
 from ...chunker.naming import make_namer
 from ...chunker.params import CutParams, default_params
 from ...store.errors import ObjectMissing, StoreError
@@ -353,8 +352,7 @@ class _Backup:
         params = self._params(stream, history, context.share)
         tally.expect(stream.size)
         tally.emit(StreamStarted(self.series, stream.name, stream.size))
-        cutter = make_cutter(params, repo.secrets.cut_key)
-        recipe = await ingest(stream, cutter, params.max, context)
+        recipe = await ingest(stream, params, repo.secrets.cut_key, context)
         tally.emit(StreamFinished(self.series, stream.name, recipe.size))
         if stream.kind == "log" and self.mode == "log" and stream.extent is None:
             raise SourceFailed("the agent did not say which piece of log this is", stream=stream.name)

@@ -2,10 +2,78 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
+from functools import update_wrapper
 from pathlib import Path
+from typing import Any
 
 import click
+from rich.console import Console
 from strandline.engine.base.units import parse_size
+
+from .makers.files import MAKERS
+from .report import Report
+
+progress = Console(stderr=True)
+
+
+def say(message: str) -> None:
+    progress.print(message, highlight=False)
+
+
+def outputs(measure: Callable[..., Report]) -> Callable[..., None]:
+    """Let a command that measures show what it found as it is asked to."""
+
+    def run(as_json: bool, as_markdown: bool, html: Path | None, **options: Any) -> None:
+        from .html import page
+        from .output import markdown, print_report
+
+        report = measure(**options)
+        if as_json:
+            print(json.dumps(report.to_json()))
+        elif as_markdown:
+            print(markdown(report), end="")
+        else:
+            print_report(report, Console(width=max(132, Console().width)))
+        if html:
+            html.write_text(page([report]))
+
+    update_wrapper(run, measure)
+    for option in (
+        click.option("--json", "as_json", is_flag=True, help="Print one JSON object: see bench/report.py."),
+        click.option(
+            "--markdown", "as_markdown", is_flag=True, help="Print tables as they stand in bench/README.md."
+        ),
+        click.option(
+            "--html",
+            type=click.Path(dir_okay=False, path_type=Path),
+            help="Write one self-contained page as well.",
+        ),
+    ):
+        run = option(run)
+    return run
+
+
+def size_option(name: str, default: str, words: str) -> Callable[..., Any]:
+    def parse(context: click.Context, option: click.Parameter, text: str) -> int:
+        try:
+            return parse_size(text)
+        except ValueError as error:
+            raise click.BadParameter(str(error)) from None
+
+    return click.option(name, default=default, show_default=True, callback=parse, metavar="SIZE", help=words)
+
+
+def rounds_option(default: int) -> Callable[..., Any]:
+    return click.option("--rounds", default=default, show_default=True, help="Rounds; the median counts.")
+
+
+place_option = click.option(
+    "--place",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="Work below this directory, not below the system's temporary one.",
+)
 
 
 @click.group(help=__doc__)
@@ -14,18 +82,39 @@ def main() -> None:
 
 
 @main.command()
-@click.option("--size", default="1GiB", help="Bytes of dump to make.")
-@click.option("--rounds", default=5, help="Rounds; the median counts.")
-@click.option("--memory", default="256MiB", help="The engine's memory budget.")
+@outputs
+@size_option("--sample", "64MiB", "Bytes in memory for each core.")
+@rounds_option(3)
+@click.option(
+    "--data",
+    multiple=True,
+    type=click.Choice(list(MAKERS)),
+    help="Kinds of data [default: dump, pages, random].",
+)
+def kernels(sample: int, rounds: int, data: tuple[str, ...]) -> Report:
+    """Each stage alone and together, per core and on all cores: the limit."""
+    from .suites.kernels import DATA, kernels
+
+    return kernels(sample=sample, rounds=rounds, data=data or DATA, say=say)
+
+
+@main.command()
+@outputs
+@size_option("--size", "1GiB", "Bytes of data to make.")
+@rounds_option(5)
+@click.option("--data", "kind", default="dump", type=click.Choice(list(MAKERS)), help="Kind of data to make.")
 @click.option(
     "--file", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Use this file instead."
 )
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-def engine(size: str, rounds: int, memory: str, file: Path | None, as_json: bool) -> None:
-    """Full, unchanged full and restore, beside plain zstd -3 on the same file."""
-    from .engine import engine as suite
+@click.option("--memory", default="256MiB", show_default=True, help="The engine's memory budget.")
+@size_option("--sample", "256MiB", "Bytes in memory for the limit.")
+@place_option
+def engine(**options: Any) -> Report:
+    """Full, unchanged full, small change and restore, each as a share of the limit."""
+    from .suites.engine import engine
 
-    suite(size=parse_size(size), rounds=rounds, memory=memory, file=file, as_json=as_json)
+    return engine(**options, say=say)
 
 
-main(prog_name="python -m bench")
+if __name__ == "__main__":
+    main(prog_name="python -m bench")

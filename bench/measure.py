@@ -1,53 +1,140 @@
-"""Run a command as a process of its own and ask the operating system what it took."""
+"""Run a command as a process of its own and ask the operating system what it took.
+
+Processor time is what `wait4` says of the command and of all its children that it waited for.  Its peak of memory is not used: it
+would include the memory of the process that forked the command, and of children only the largest one.  A thread looks into
+`/proc` instead, at the command and everything below it; where there is no `/proc`, memory is not measured.
+"""
 
 from __future__ import annotations
 
 import os
 import statistics
 import subprocess
+import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+INTERVAL = 0.01
+"""Seconds between two looks."""
+
+KEPT = 200
+"""Points of memory over time that are kept."""
+
+
+class CommandFailed(Exception):
+    """A measured command failed: there are no figures."""
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One finished run: *seconds* of wall time, *cpu* seconds, *peak* resident bytes, and what it printed."""
+    """One finished run: *seconds* of wall time, *cpu* seconds, *peak* resident bytes of all its processes (None: not known),
+    (seconds, resident bytes) over *time*, and the end of what it printed."""
 
     seconds: float
     cpu: float
-    peak: int
+    peak: int | None
+    time: tuple[tuple[float, int], ...]
     output: str
 
 
-def run(command: Sequence[str], *, output: Path) -> Run:
-    """Run *command* to its end; its standard output goes to the file *output*.  Raise if it fails."""
+def run(
+    command: Sequence[str | Path],
+    *,
+    output: Path,
+    env: Mapping[str, str] | None = None,
+    cwd: Path | None = None,
+    accepts: Sequence[int] = (0,),
+) -> Run:
+    """Run *command* to its end; what it prints goes to the file *output*.  Raise `CommandFailed` if its status is not among *accepts*."""
     began = time.monotonic()
     with output.open("wb") as out:
-        process = subprocess.Popen(command, stdout=out, stdin=subprocess.DEVNULL)
-        peak = 0
-        while True:
-            # wait4's own peak would include the memory of the process that forked the command, so we look ourselves.
-            peak = max(peak, _peak(process.pid))
-            pid, status, usage = os.wait4(process.pid, os.WNOHANG)
-            if pid:
-                break
-            time.sleep(0.01)
-    seconds = time.monotonic() - began
+        process = subprocess.Popen(
+            [str(word) for word in command],
+            stdout=out,
+            stderr=subprocess.STDOUT,
+            stdin=subprocess.DEVNULL,
+            env={**os.environ, **(env or {})},
+            cwd=cwd,
+        )
+        watch = _Watch(process.pid, began)
+        watch.start()
+        try:
+            _, status, usage = os.wait4(process.pid, 0)
+        finally:
+            seconds = time.monotonic() - began
+            watch.stop()
     process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
-        raise subprocess.CalledProcessError(process.returncode, list(command))
-    return Run(seconds, usage.ru_utime + usage.ru_stime, peak, output.read_text()[-4000:])
+    printed = output.read_text(errors="replace")[-4000:]
+    if process.returncode not in accepts:
+        raise CommandFailed(f"{' '.join(map(str, command))} ended with {process.returncode}:\n{printed}")
+    return Run(seconds, usage.ru_utime + usage.ru_stime, watch.peak, watch.points(), printed)
 
 
-def _peak(pid: int) -> int:
-    """The peak resident bytes of a running process so far; 0 if it has just ended."""
+class _Watch(threading.Thread):
+    """Sums the resident memory of a process and its descendants, again and again."""
+
+    def __init__(self, pid: int, began: float) -> None:
+        super().__init__(daemon=True)
+        self._pid = pid
+        self._began = began
+        self._ended = threading.Event()
+        self._seen: list[tuple[float, int]] = []
+        self._highest: dict[int, int] = {}
+
+    def run(self) -> None:
+        while not self._ended.is_set():
+            now = time.monotonic() - self._began
+            total = 0
+            for pid in _family(self._pid):
+                resident, highest = _memory(pid)
+                total += resident
+                self._highest[pid] = max(highest, self._highest.get(pid, 0))
+            if total:
+                self._seen.append((now, total))
+            self._ended.wait(INTERVAL)
+
+    def stop(self) -> None:
+        self._ended.set()
+        self.join()
+
+    @property
+    def peak(self) -> int | None:
+        """The highest sum seen, or the highest mark that the system kept of any one process, if that is higher."""
+        return max((size for _, size in self._seen), default=None) and max(
+            max(size for _, size in self._seen), *self._highest.values()
+        )
+
+    def points(self) -> tuple[tuple[float, int], ...]:
+        """The highest of each of `KEPT` spans."""
+        span = -(-len(self._seen) // KEPT) or 1
+        return tuple(
+            max(self._seen[at : at + span], key=lambda point: point[1])
+            for at in range(0, len(self._seen), span)
+        )
+
+
+def _family(pid: int) -> list[int]:
+    found = [pid]
+    for one in found:
+        for listing in Path(f"/proc/{one}/task").glob("*/children"):
+            try:
+                found += [int(word) for word in listing.read_text().split()]
+            except OSError:  # the thread has ended meanwhile
+                continue
+    return found
+
+
+def _memory(pid: int) -> tuple[int, int]:
+    """(resident bytes now, most so far) of a running process; zeros if it has just ended."""
     try:
-        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+        text = Path(f"/proc/{pid}/status").read_text()
     except OSError:
-        return 0
-    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:")), 0)
+        return 0, 0
+    words = dict(line.split(":", 1) for line in text.splitlines() if line.startswith(("VmRSS", "VmHWM")))
+    now, most = (int(words.get(name, "0").split()[0]) * 1024 for name in ("VmRSS", "VmHWM"))
+    return now, most
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,14 +143,15 @@ class Summary:
 
     times: tuple[float, ...]
     cpu: float
-    peak: int
+    peak: int | None
 
     @classmethod
     def of(cls, runs: Sequence[Run]) -> Summary:
+        peaks = [run.peak for run in runs if run.peak is not None]
         return cls(
             tuple(run.seconds for run in runs),
             statistics.median(run.cpu for run in runs),
-            max(run.peak for run in runs),
+            max(peaks, default=None),
         )
 
     @property
@@ -71,5 +159,10 @@ class Summary:
         return statistics.median(self.times)
 
     @property
-    def spread(self) -> str:
-        return f"{min(self.times):.2f} to {max(self.times):.2f} s"
+    def spread(self) -> tuple[float, float]:
+        return min(self.times), max(self.times)
+
+
+def size_of(place: Path) -> int:
+    """Bytes of all files below *place*."""
+    return sum(path.stat().st_size for path in place.rglob("*") if path.is_file())

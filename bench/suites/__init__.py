@@ -1,0 +1,1 @@
+"""The suites: each measures, and returns a `Report`."""

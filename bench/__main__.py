@@ -116,5 +116,32 @@ def engine(**options: Any) -> Report:
     return engine(**options, say=say)
 
 
+@main.command()
+@outputs
+@size_option("--size", "256MiB", "Bytes of each dump.")
+@click.option("--days", default=10, show_default=True, help="Dumps of the series.")
+@rounds_option(3)
+@place_option
+def peers(**options: Any) -> Report:
+    """restic, borg, casync and zstd beside strandline, on dumps of a changing database."""
+    from .suites.peers import peers
+
+    return peers(**options, say=say)
+
+
+@main.command()
+@outputs
+@click.option("--rows", default=1_200_000, show_default=True, help="Rows of the table; about 280 bytes each.")
+@click.option("--fulls", default=30, show_default=True, help="Fulls between the first restore and the last.")
+@rounds_option(3)
+@click.option("--memory", default="256MiB", show_default=True, help="The engine's memory budget.")
+@place_option
+def series(**options: Any) -> Report:
+    """Stored bytes of a series of dumps, and restores after many small changes."""
+    from .suites.series import series
+
+    return series(**options, say=say)
+
+
 if __name__ == "__main__":
     main(prog_name="python -m bench")

@@ -1,6 +1,6 @@
 """What runs in a measured process: one operation of the library, as a service would use it.
 
-    python -m bench.child OPERATION REPOSITORY PATH MEMORY KIND PAGE_SIZE
+    python -m bench.child OPERATION REPOSITORY PATH MEMORY KIND PAGE_SIZE SNAPSHOT
 
 It prints one JSON line: what was read, new and stored, requests by kind, and the seconds of each phase since the process began.
 """
@@ -17,7 +17,9 @@ PASSPHRASE = "bench"
 SERIES = "bench"
 
 
-async def main(operation: str, place: str, path: Path, memory: str, kind: str, page_size: int) -> None:
+async def main(
+    operation: str, place: str, path: Path, memory: str, kind: str, page_size: int, snapshot: str
+) -> None:
     from strandline.agents.files import FilesAgent, FilesSettings
     from strandline.engine.base.units import parse_size
 
@@ -43,7 +45,9 @@ async def main(operation: str, place: str, path: Path, memory: str, kind: str, p
                 "snapshot": result.snapshot.id,
             }
         elif operation == "restore":
-            done = await strandline.restore(repo, series=SERIES, to=path, budget=budget)
+            done = await strandline.restore(
+                repo, series=SERIES, snapshot=snapshot or None, to=path, budget=budget
+            )
             words = {"restored": done.restored, "requests": done.requests}
         worked = time.monotonic()
     words["phases"] = {
@@ -56,7 +60,13 @@ async def main(operation: str, place: str, path: Path, memory: str, kind: str, p
 
 
 def command(
-    operation: str, repo: Path, path: Path, memory: str, kind: str = "dump", page_size: int = 0
+    operation: str,
+    repo: Path,
+    path: Path,
+    memory: str,
+    kind: str = "dump",
+    page_size: int = 0,
+    snapshot: str = "",
 ) -> list[str]:
     """The words that run *operation* ("init", "open", "backup", "restore") in a process of its own."""
     return [
@@ -69,9 +79,20 @@ def command(
         memory,
         kind,
         str(page_size),
+        snapshot,
     ]
 
 
 if __name__ == "__main__":
     _BEGAN = time.monotonic()
-    asyncio.run(main(sys.argv[1], sys.argv[2], Path(sys.argv[3]), sys.argv[4], sys.argv[5], int(sys.argv[6])))
+    asyncio.run(
+        main(
+            sys.argv[1],
+            sys.argv[2],
+            Path(sys.argv[3]),
+            sys.argv[4],
+            sys.argv[5],
+            int(sys.argv[6]),
+            sys.argv[7],
+        )
+    )

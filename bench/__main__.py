@@ -143,5 +143,41 @@ def series(**options: Any) -> Report:
     return series(**options, say=say)
 
 
+@main.command()
+@outputs
+@size_option("--size", "256MiB", "Bytes of dump.")
+@size_option("--log", "1MiB", "Bytes of a log backup.")
+def cost(**options: Any) -> Report:
+    """Requests and bytes of each operation."""
+    from .suites.cost import cost
+
+    return cost(**options, say=say)
+
+
+@main.command()
+@outputs
+@click.option("--rows", default=240_000, show_default=True, help="Rows of the table; about 280 bytes each.")
+@rounds_option(3)
+def compression(**options: Any) -> Report:
+    """Size of groups, levels, long-distance matching, dictionaries, prefixes."""
+    from .suites.compression import compression
+
+    return compression(**options, say=say)
+
+
+@main.command()
+@outputs
+@size_option("--size", "1GiB", "Bytes of data to make.")
+@rounds_option(3)
+@click.option("--data", "kind", default="dump", type=click.Choice(list(MAKERS)), help="Kind of data to make.")
+@click.option("--memory", default="512MiB", show_default=True, help="The engine's memory budget.")
+@place_option
+def gil(**options: Any) -> Report:
+    """The share of a backup's time that needs the interpreter's lock."""
+    from .suites.gil import gil
+
+    return gil(**options, say=say)
+
+
 if __name__ == "__main__":
     main(prog_name="python -m bench")

@@ -7,6 +7,7 @@ would include the memory of the process that forked the command, and of children
 
 from __future__ import annotations
 
+import json
 import os
 import statistics
 import subprocess
@@ -15,6 +16,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 INTERVAL = 0.01
 """Seconds between two looks."""
@@ -37,6 +39,13 @@ class Run:
     peak: int | None
     time: tuple[tuple[float, int], ...]
     output: str
+
+    @property
+    def told(self) -> dict[str, Any]:
+        """The JSON object in the last line of what it printed."""
+        lines = self.output.splitlines()
+        found: dict[str, Any] = json.loads(lines[-1]) if lines else {}
+        return found
 
 
 def run(

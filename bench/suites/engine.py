@@ -8,7 +8,6 @@ Restored bytes are compared every time; a difference ends the run without figure
 from __future__ import annotations
 
 import filecmp
-import json
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
@@ -164,7 +163,7 @@ def _report(settings: dict[str, Any], size: int, runs: dict[str, list[Run]], lim
         row = {"what": title, "rate": limits.median(stage), "seconds": size / limits.median(stage)}
         rows.append({**row, "spread": (size / high, size / low)})
     for step, done in runs.items():
-        one, told = Summary.of(done), json.loads(done[-1].output)
+        one, told = Summary.of(done), done[-1].told
         row = {"what": TITLES[step], "seconds": one.median, "spread": one.spread, "peak": one.peak}
         if step != "start":
             row |= {"rate": size / one.median}
@@ -204,7 +203,7 @@ def _phases(runs: dict[str, list[Run]]) -> Table:
     for step, done in runs.items():
         found: Samples[str] = Samples()
         for one in done:
-            phases = json.loads(one.output)["phases"]
+            phases = one.told["phases"]
             for name, seconds in phases.items():
                 found.add(name, seconds)
             found.add("outside", one.seconds - sum(phases.values()))

@@ -14,6 +14,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -128,13 +129,13 @@ class _Watch(threading.Thread):
 
 
 def _family(pid: int) -> list[int]:
+    """*pid* and all below it; whatever ends while we look is left out."""
     found = [pid]
     for one in found:
-        for listing in Path(f"/proc/{one}/task").glob("*/children"):
-            try:
-                found += [int(word) for word in listing.read_text().split()]
-            except OSError:  # the thread has ended meanwhile
-                continue
+        with suppress(OSError):
+            for task in Path(f"/proc/{one}/task").iterdir():
+                with suppress(OSError):
+                    found += [int(word) for word in (task / "children").read_text().split()]
     return found
 
 

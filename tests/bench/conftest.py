@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from html import escape
 
 import pytest
 
@@ -19,7 +20,7 @@ def _checked(report: Report) -> dict:
     assert {"date", "processor", "cores", "python", "strandline", "scan", "names"} <= found["machine"].keys()
     for table in report.tables:
         assert table.title in markdown(report)
-        assert table.title in page([report])
+        assert escape(table.title) in page([report])
     return found
 
 

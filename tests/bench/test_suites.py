@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
+
 import pytest
 from strandline.chunker.kernel import kernel_names
 
+from bench.peers.strandline import Strandline
 from bench.suites import engine as engine_suite
-from bench.suites.engine import compare, engine
+from bench.suites.compression import compression
+from bench.suites.cost import KINDS, cost
+from bench.suites.engine import ROOT, compare, engine
+from bench.suites.gil import gil
 from bench.suites.kernels import kernels
+from bench.suites.series import series
 
 MIB = 1 << 20
 
@@ -61,3 +70,71 @@ def test_restored_bytes_that_differ_end_the_run_without_figures(monkeypatch, tmp
     monkeypatch.setattr(engine_suite, "compare", different)
     with pytest.raises(SystemExit, match="no figures"):
         engine(size=MIB, rounds=1, sample=MIB)
+
+
+def test_series_counts_all_bytes_of_each_version_and_restores_first_and_last(checked):
+    found = checked(series(rows=4000, fulls=2, rounds=1, known=(Strandline,)))
+
+    versions = found["tables"]["versions"]
+    assert [row["version"] for row in versions] == ["A", "U1", "U2", "C1"]
+    assert versions[0]["new"] > 4 * versions[1]["new"] > 0
+    assert versions[-1]["total"] == pytest.approx(sum(row["grown"] for row in versions), rel=0.02)
+    assert [row["tool"] for row in found["tables"]["peers"]] == ["strandline"]
+    restores = found["tables"]["restores"]
+    assert [row["snapshot"] for row in restores] == ["first of 3", "last of 3"]
+    assert restores[0]["times"] == 1
+    assert restores[1]["times"] > 0
+
+
+def test_cost_counts_requests_and_bytes_of_each_operation(checked):
+    found = checked(cost(size=2 * MIB, log=MIB // 4))
+
+    rows = {row["operation"]: row for row in found["tables"]["operations"]}
+    assert all(row["total"] == sum(row[kind] for kind in KINDS) > 0 for row in rows.values())
+    assert rows["first full"]["up"] > rows["unchanged full"]["up"]
+    assert rows["log backup, 256 KiB of incompressible"]["up"] > MIB // 4
+    assert rows["restore with the logs"]["put"] == 0
+    assert "strandline" in {row["tool"] for row in found["tables"]["peers"]}
+
+
+def test_compression_tries_groups_levels_and_dictionaries(checked):
+    found = checked(compression(rows=4000, rounds=1, levels=(1, 3), sizes=(128 << 10, 512 << 10)))
+
+    rows = found["tables"]["compression"]
+    assert {row["variant"] for row in rows} == {"plain", "long", "dictionary", "prefix"}
+    assert len(rows) == 16
+    assert all(row["full"] > 2 and row["compress"] > 0 and row["decompress"] > 0 for row in rows)
+
+
+def test_gil_tells_native_time_from_time_under_the_lock(checked):
+    found = checked(gil(size=2 * MIB, rounds=1, workers=(2,)))
+
+    rows = {row["what"]: row for row in found["tables"]["gil"]}
+    assert rows.keys() == {"all new", "unchanged"}
+    assert rows["all new"]["free"] > rows["unchanged"]["free"]
+    assert all(row["held"] + row["free"] == pytest.approx(row["user"], abs=0.05) for row in rows.values())
+    native = {row["function"]: row for row in found["tables"]["native"]}
+    assert native.keys() == {"scan", "names", "zstd", "seal", "sha256"}
+    assert all(row["calls"] > 0 for row in native.values())
+
+
+def test_a_suite_is_a_command_that_prints_json_and_writes_a_page(tmp_path):
+    words = [sys.executable, "-m", "bench", "cost", "--size", "1MiB", "--log", "64KiB", "--json"]
+
+    done = subprocess.run(
+        [*words, "--html", tmp_path / "page.html"], cwd=ROOT, capture_output=True, text=True, timeout=100
+    )
+
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["suite"] == "cost"
+    assert "Requests" in (tmp_path / "page.html").read_text()
+
+
+@pytest.mark.parametrize("wrong", [["--size", "much"], ["--sise", "1MiB"]])
+def test_a_mistake_in_the_command_is_named(wrong):
+    done = subprocess.run(
+        [sys.executable, "-m", "bench", "cost", *wrong], cwd=ROOT, capture_output=True, text=True, timeout=100
+    )
+
+    assert done.returncode == 2
+    assert wrong[1 if wrong[0] == "--size" else 0] in done.stderr

@@ -21,7 +21,7 @@ _DARK = (
 STYLE = f"""
 :root {{ color-scheme: light dark; {_LIGHT} }}
 @media (prefers-color-scheme: dark) {{ :root {{ {_DARK} }} }}
-body {{ background: var(--back); color: var(--text); font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 1080px;
+body {{ background: var(--back); color: var(--text); font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 1180px;
   padding: 0 1rem; }}
 h1 {{ font-size: 1.6rem; margin: 0 0 .3rem; }} h2 {{ font-size: 1.25rem; margin: 2.2rem 0 .4rem; }}
 p, dl {{ color: var(--soft); }}
@@ -30,7 +30,7 @@ table {{ border-collapse: collapse; font-size: 13px; margin: .6rem 0 1.4rem; wid
 caption {{ text-align: left; font-weight: 600; padding: .4rem 0; }}
 th, td {{ border-bottom: 1px solid var(--rule); padding: .25rem .55rem; text-align: right; vertical-align: top;
   font-variant-numeric: tabular-nums; }}
-th {{ color: var(--soft); font-weight: 600; }} .text {{ text-align: left; }} .short td, .short th {{ white-space: nowrap; }}
+th {{ color: var(--soft); font-weight: 600; }} .text {{ text-align: left; }} .short td {{ white-space: nowrap; }}
 figure {{ margin: 1.2rem 0 1.8rem; break-inside: avoid; }} figcaption {{ font-weight: 600; margin-bottom: .4rem; }}
 svg {{ width: 100%; max-width: 860px; height: auto; }}
 svg text {{ fill: var(--text); font: 12px system-ui, sans-serif; }} svg text.head {{ font-weight: 600; }}

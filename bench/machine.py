@@ -12,6 +12,9 @@ from blake3 import __version__ as blake3_version
 from strandline.chunker.kernel import kernel_name
 from strandline.chunker.naming import namer_name
 
+_LOAD = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
+"""What else was going on when we began."""
+
 
 def machine() -> dict[str, str]:
     return {
@@ -19,6 +22,7 @@ def machine() -> dict[str, str]:
         "processor": _processor(),
         "cores": str(os.cpu_count() or 1),
         "memory": _memory(),
+        "load before": "unknown" if _LOAD is None else f"{_LOAD:.1f}",
         "system": f"{platform.system()} {platform.release()} {platform.machine()}",
         "python": platform.python_version(),
         "strandline": version("strandline"),

@@ -85,7 +85,10 @@ def show(value: Any, unit: Unit) -> str:
         return "-"
     if isinstance(value, list | tuple):
         low, high = (show(one, unit) for one in value)
-        return low if low == high else f"{low} to {high}"
+        if low == high:
+            return low
+        number, _, sign = low.rpartition(" ")
+        return f"{number if high.endswith(f' {sign}') else low} to {high}"
     match unit:
         case "rate":
             return f"{value / 1e9:.2f} GB/s" if value >= 1e9 else f"{value / 1e6:.0f} MB/s"

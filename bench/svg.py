@@ -14,7 +14,7 @@ from .report import Chart, Unit, show
 
 WIDTH = 760
 HEIGHT = 300
-LEFT, RIGHT, TOP, BOTTOM = 84, 20, 12, 44
+LEFT, RIGHT, TOP, BOTTOM = 84, 36, 12, 44
 BAR = 22
 NAME = 190
 VALUE = 96

@@ -48,6 +48,7 @@ COLUMNS = (
     Column("rate", "throughput", "rate"),
     Column("share", "of the limit", "share"),
     Column("cpu_per_gib", "CPU s/GiB", "ratio"),
+    Column("cpu_share", "of the limit's CPU", "share"),
     Column("peak", "peak memory", "bytes"),
     Column("new", "new", "bytes"),
     Column("stored", "stored", "bytes"),
@@ -118,7 +119,9 @@ def _measure_limits(pool: Workers, limits: Samples[str], kind: str) -> None:
     rule = "fixed" if kind == "pages" else "rkc-1"
     options: dict[str, Any] = {"rule": rule, "mean": {"pages": 16 << 10, "log": 1 << 20}.get(kind, 8 << 10)}
     for stage in ("cut+name", "cut+name+zstd", "store", "restore"):
-        limits.add(stage, pool.time(stage, "processes", **options).rate)
+        timing = pool.time(stage, "processes", **options)
+        limits.add(stage, timing.rate)
+        limits.add(f"{stage} CPU", timing.size / timing.cpu)
 
 
 @contextmanager
@@ -157,17 +160,21 @@ def compare(original: Path, restored: Path) -> None:
 
 def _report(settings: dict[str, Any], size: int, runs: dict[str, list[Run]], limits: Samples[str]) -> Report:
     rows: list[dict[str, Any]] = []
-    for stage in limits:
+    for stage in ("cut+name", "cut+name+zstd", "store", "restore"):
         title = TITLES[stage if stage != "restore" else "restore limit"]
         low, high = limits.spread(stage)
         row = {"what": title, "rate": limits.median(stage), "seconds": size / limits.median(stage)}
-        rows.append({**row, "spread": (size / high, size / low)})
+        cpu = GIB / limits.median(f"{stage} CPU")
+        rows.append({**row, "spread": (size / high, size / low), "cpu_per_gib": cpu})
     for step, done in runs.items():
         one, told = Summary.of(done), done[-1].told
         row = {"what": TITLES[step], "seconds": one.median, "spread": one.spread, "peak": one.peak}
         if step != "start":
             row |= {"rate": size / one.median}
             row |= {"share": ratio(_least_seconds(step, size, told, limits), list(one.times))}
+            row |= {
+                "cpu_share": ratio(_least_seconds(step, size, told, limits, " CPU"), [r.cpu for r in done])
+            }
             row |= {"cpu_per_gib": one.cpu * GIB / size, "requests": sum(told["requests"].values())}
             row |= {"new": told.get("new"), "stored": told.get("stored")}
         rows.append(row)
@@ -183,17 +190,23 @@ def _report(settings: dict[str, Any], size: int, runs: dict[str, list[Run]], lim
     report.notes.append(
         "The limit is what the same kernels reach on all cores, in processes of their own, on a sample of the same data in memory, in "
         "the same round: scan + BLAKE3 for what was stored before, scan + BLAKE3 + zstd -3 for what is new. A share is the median of "
-        "the rounds' ratios; the engine's time is that of the whole process, from its start to its end."
+        "the rounds' ratios; the engine's time is that of the whole process, from its start to its end. The share of the limit's "
+        "processor time says the same where other work keeps the cores busy."
     )
     return report
 
 
-def _least_seconds(step: str, size: int, told: dict[str, Any], limits: Samples[str]) -> list[float]:
-    """What the limits of each round make of *step*: all is cut and named, and what is new is compressed as well."""
+def _least_seconds(
+    step: str, size: int, told: dict[str, Any], limits: Samples[str], of: str = ""
+) -> list[float]:
+    """What the limits of each round make of *step*: all is cut and named, and what is new is compressed as well.
+
+    Seconds of wall time, or (*of* " CPU") of processor time.
+    """
     if step == "restore":
-        return [size / rate for rate in limits.all("restore")]
+        return [size / rate for rate in limits.all(f"restore{of}")]
     new = min(size, told["new"])
-    rates = zip(limits.all("cut+name"), limits.all("cut+name+zstd"), strict=True)
+    rates = zip(limits.all(f"cut+name{of}"), limits.all(f"cut+name+zstd{of}"), strict=True)
     return [(size - new) / known + new / compressed for known, compressed in rates]
 
 

@@ -38,7 +38,7 @@ COLUMNS = (
     Column("busy", "were all cores busy", "share"),
 )
 NATIVE_COLUMNS = (
-    Column("function", "native function"),
+    Column("function", "function"),
     Column("holds", "holds the lock"),
     Column("calls", "calls, new data", "count"),
     Column("seconds", "CPU, new data", "seconds"),
@@ -75,7 +75,7 @@ def gil(
     report = Report("gil", {"size": read, "data": kind, "rounds": rounds, "memory": memory})
     rows = [_row(what, count, found, read) for what in ("all new", "unchanged") for count in workers]
     report.tables.append(Table("gil", "Time under the interpreter's lock", COLUMNS, rows))
-    report.tables.append(Table("native", "Native functions", NATIVE_COLUMNS, _natives(natives)))
+    report.tables.append(Table("native", "What was timed by itself", NATIVE_COLUMNS, _natives(natives)))
     report.notes.append(
         "Under the lock: processor time in user mode less that of native calls that let go of it; an upper bound. Goal: under 10 %. "
         "Where a run waits for the disk, its share of the time is small for a poor reason: the last column is what it would be if no "

@@ -83,5 +83,6 @@ def test_values_are_shown_in_their_units():
     assert show(2.5e9, "rate") == "2.50 GB/s"
     assert show(25e6, "rate") == "25 MB/s"
     assert show(0.123, "share") == "12 %"
-    assert show((1.0, 2.0), "seconds") == "1.00 s to 2.00 s"
+    assert show((1.0, 2.0), "seconds") == "1.00 to 2.00 s"
+    assert show((9e8, 2e9), "rate") == "900 MB/s to 2.00 GB/s"
     assert show(None, "bytes") == "-"

@@ -114,7 +114,7 @@ def test_gil_tells_native_time_from_time_under_the_lock(checked):
     assert rows["all new"]["free"] > rows["unchanged"]["free"]
     assert all(row["held"] + row["free"] == pytest.approx(row["user"], abs=0.05) for row in rows.values())
     native = {row["function"]: row for row in found["tables"]["native"]}
-    assert native.keys() == {"scan", "names", "zstd", "seal", "sha256"}
+    assert {"scan", "names", "zstd", "seal", "sha256"} < native.keys()
     assert all(row["calls"] > 0 for row in native.values())
 
 

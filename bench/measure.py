@@ -75,6 +75,10 @@ def run(
         watch.start()
         try:
             _, status, usage = os.wait4(process.pid, 0)
+        except BaseException:
+            process.kill()
+            process.wait()
+            raise
         finally:
             seconds = time.monotonic() - began
             watch.stop()

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+import re
 from html import escape
+from pathlib import Path
 
 import pytest
 
 from bench.report import Report
+
+README = Path(__file__).parents[2] / "bench" / "README.md"
 
 
 def _checked(report: Report) -> dict:
@@ -18,7 +22,10 @@ def _checked(report: Report) -> dict:
     found = json.loads(json.dumps(report.to_json()))
     assert found.keys() == {"suite", "settings", "machine", "tables", "charts", "notes"}
     assert {"date", "processor", "cores", "python", "strandline", "scan", "names"} <= found["machine"].keys()
+    promised = README.read_text()
     for table in report.tables:
+        for word in (table.name, *(column.key for column in table.columns)):
+            assert f"`{re.sub(r'[0-9]+$', 'N', word)}`" in promised, f"bench/README.md does not name {word}"
         assert table.title in markdown(report)
         assert escape(table.title) in page([report])
     return found

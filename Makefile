@@ -49,8 +49,8 @@ demo: packages ## see it work, on a database of its own
 	@$(MAKE) --no-print-directory setup
 	@$(BIN)/python -m bench.demo
 
-bench: $(READY) ## measure it
-	@$(BIN)/python -m bench
+bench: $(READY) ## measure it; SUITE=peers to choose, see bench/README.md
+	@$(BIN)/python -m bench $(or $(SUITE),engine)
 
 clean: ## remove what was built (but not .venv)
 	@rm -rf build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis $(READY)

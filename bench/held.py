@@ -88,6 +88,7 @@ def watch(clock: Clock) -> dict[str, bool]:
     scan = kernel.choose_kernel().bind(keyed_rule(CutParams("rkc-1", 8192), key))
     ends = make_cutter(CutParams("fixed", 8192), key).cut(piece, final=True)
     namer = naming.make_namer(key)
+    plain = zstandard.ZstdCompressor
     aes, compressor = AESGCM(key), zstandard.ZstdCompressor(level=3)
     tries = {
         "scan": lambda: scan(piece, 0, True),
@@ -100,7 +101,7 @@ def watch(clock: Clock) -> dict[str, bool]:
 
     class Compressor:
         def __init__(self, **options: Any) -> None:
-            self.compress = clock.timed("zstd", zstandard.backend_c.ZstdCompressor(**options).compress)
+            self.compress = clock.timed("zstd", plain(**options).compress)
 
     class Sealer:
         def __init__(self, key: bytes) -> None:
@@ -158,4 +159,5 @@ async def main(place: str, file: str, memory: str, workers: int, kind: str, page
 
 
 if __name__ == "__main__":
-    asyncio.run(main(*sys.argv[1:4], int(sys.argv[4]), sys.argv[5], int(sys.argv[6])))  # type: ignore[call-arg]
+    repo, file, memory, workers, kind, page_size = sys.argv[1:]
+    asyncio.run(main(repo, file, memory, int(workers), kind, int(page_size)))

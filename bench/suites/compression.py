@@ -161,7 +161,9 @@ def _raw(prefix: memoryview) -> zstandard.ZstdCompressionDict:
 
 def _trained(data: bytes, level: int) -> zstandard.ZstdCompressionDict:
     step = max(8 * KIB, len(data) // SAMPLES)
-    samples = [data[at : at + 8 * KIB] for at in range(0, len(data), step)]
+    samples: list[bytes | bytearray | memoryview] = [
+        data[at : at + 8 * KIB] for at in range(0, len(data), step)
+    ]
     size = min(DICTIONARY, sum(map(len, samples)) // 8)
     dictionary = zstandard.train_dictionary(size, samples)
     dictionary.precompute_compress(level=level)

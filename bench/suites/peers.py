@@ -11,6 +11,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -70,13 +71,8 @@ def peers(
         say(f"making {days} dumps of {format_size(size)}")
         files = _make(Path(name), size, days)
         for number in range(rounds):
-            _round(
-                Path(name),
-                files,
-                told,
-                number,
-                lambda word, at=number: say(f"round {at + 1} of {rounds}: {word}"),
-            )
+            say(f"round {number + 1} of {rounds}")
+            _round(Path(name), files, told, number, say)
         read = files[0].stat().st_size
     settings = {"size": read, "days": days, "rounds": rounds}
     return _report(settings, told, absent, read)
@@ -109,14 +105,18 @@ def _round(
     each("", lambda peer: peer.prepare())
     for day, file in enumerate(files):
         say(f"day {day + 1} of {len(files)}")
-        each("daily" if day else "full", lambda peer, at=day, it=file: [peer.backup(it, at)])
+        each("daily" if day else "full", partial(_backup, file, day))
         if not day:
-            each("unchanged", lambda peer, it=file: [peer.backup(it, len(files))])
+            each("unchanged", partial(_backup, file, len(files)))
         for one in turns:
             one.stored.append(homes[one.peer.name].size())
     for one in turns:
         _restore(one, homes[one.peer.name], files[-1], len(files) - 1, place)
     shutil.rmtree(place / "homes")
+
+
+def _backup(file: Path, number: int, peer: Peer) -> list[Step]:
+    return [peer.backup(file, number)]
 
 
 def _restore(told: Told, peer: Peer, file: Path, number: int, place: Path) -> None:

@@ -84,7 +84,7 @@ class Budget:
         self.workers = workers or os.cpu_count() or 1
         self.jobs = jobs
         self.share = Share((memory - BASE) // jobs, self.workers)
-        least = self.share.fixed(512 << 10, 64 << 10) + 4 * LEAST_PACK
+        least = self.share.fixed(1 << 20, 64 << 10) + 4 * LEAST_PACK
         if self.share.memory < least:
             need = BASE + jobs * (least + least // 7)
             raise Refused(

@@ -45,6 +45,14 @@ INLINE_JOIN = 256 << 10
 """Streams with chunks of at most this many bytes are joined by the event loop: that takes less time than an errand to a thread."""
 
 
+SCATTERED = 1 << 20
+LEAST_SCATTERED = 128 << 10
+"""A group is not filled up from more than so much of the stream, once it has this many bytes.
+
+Chunks that lie far apart in the stream grow old one by one; a restore long after opens the whole group for the few that are left.
+"""
+
+
 @dataclass(slots=True)
 class _Read:
     """A block, whether it is the last, and where chunks end if one began with it."""
@@ -158,6 +166,7 @@ class _Gatherer:
         self._on_new = on_new
         self._group = Group()
         self._full: list[Group] = []
+        self._since = 0  # where in the stream the group's first chunk lies
 
     async def take(self, named: _Named) -> None:
         recipe, ids, ends = self._recipe, named.ids, named.cut.ends
@@ -184,6 +193,8 @@ class _Gatherer:
         """Chunks that the index does not know: those that this session has stored already, and those that it stores now."""
         claims, ids, ends = self._context.session.claims, named.ids, named.cut.ends
         place = span.first
+        if self._group.plain >= LEAST_SCATTERED and self._recipe.size - self._since > SCATTERED:
+            self._close()
         while place < span.stop:
             room = start + self._context.group_size - self._group.plain
             limit = bisect_right(ends, room, place, span.stop)
@@ -203,6 +214,8 @@ class _Gatherer:
     def _gather(self, named: _Named, first: int, stop: int, start: int) -> None:
         """Take chunks *first* to *stop*, which are claimed and begin at byte *start*, into the group."""
         ends, group = named.cut.ends, self._group
+        if not group.sizes:
+            self._since = self._recipe.size
         end, number = ends[stop - 1], len(group.sizes)
         sizes = array("I", (b - a for a, b in pairwise((start, *ends[first:stop]))))
         ids = named.ids[CHUNK_ID * first : CHUNK_ID * stop]

@@ -36,7 +36,7 @@ from .records import decode_json
 FORMAT = 1
 UNDERSTOOD: frozenset[str] = frozenset()
 PACK_SIZE = 16 << 20
-GROUP_SIZE = 512 << 10
+GROUP_SIZE = 1 << 20
 
 _WHAT = "the repository's configuration"
 _REPOSITORY = re.compile(r"[0-9a-f]{32}")

@@ -2,14 +2,15 @@
 
 A policy is a few ways to compress.  Every so often a group is compressed in each of them, and the best serves until the next trial:
 the smallest result, or one that is hardly larger and faster.  What is best depends on the data, and is not what the levels say.
-Measured on groups of 512 KiB, beside level 3 (size, speed; `python -m bench compression` repeats it):
+Measured on groups of 1 MiB, beside level 3 on groups of 512 KiB, sizes (`python -m bench compression` repeats it):
 
-                                     SQL dump      rows of numbers   log of JSON    source text    programs
-    level 1                          1.00, 1.26    0.96, 1.77        0.94, 1.44     1.08, 1.36     1.09, 1.34
-    level 3, smaller tables          0.99, 1.10    0.99, 1.18        0.99, 1.13     1.01, 1.09     1.01, 1.07
-      and matches from six bytes on  0.95, 1.15    0.96, 1.27        0.98, 1.13     1.02, 1.12     1.02, 1.08
+                                     SQL dump   another   numbers   log of JSON   source text   programs
+    level 1                          1.11       0.99      0.96      0.94          1.08          1.06
+    level 3, smaller tables          0.99       1.00      1.00      1.00          0.99          0.88
+      and matches from six bytes on  0.97       0.95      0.96      0.98          1.00          0.89
 
-Smaller tables because those of level 3 together with the group do not fit a core's cache; six bytes because numbers that share five
+Level 1 takes half to three quarters of level 3's time, the other two nine tenths.
+Smaller tables because those of level 3 together with what is compressed do not fit a core's cache; six bytes because numbers that share five
 digits by chance are better written out.  Data that does not compress is noticed: after a group that gained nothing, samples of the
 next one decide whether it is tried at all.  Contexts are kept: making one costs as much as compressing some ten kilobytes.
 """
@@ -29,15 +30,15 @@ _level = zstandard.ZstdCompressionParameters.from_level
 
 def _ways(policy: Policy) -> list[zstandard.ZstdCompressionParameters]:
     """The ways of a policy, the fastest first."""
-    known = {"source_size": 512 << 10, "window_log": 22}  # the window shrinks by itself to what is compressed
+    known = {"source_size": 1 << 20, "window_log": 22}  # the window shrinks by itself to what is compressed
     match policy:
         case "fast":
             return [_level(1, **known)]
         case "default":
             return [
                 _level(1, **known),
-                _level(3, hash_log=16, chain_log=15, min_match=6, **known),
-                _level(3, hash_log=16, chain_log=14, min_match=5, **known),
+                _level(3, hash_log=17, chain_log=15, min_match=6, **known),
+                _level(3, hash_log=17, chain_log=15, min_match=5, **known),
             ]
         case "high":
             return [_level(9, **known)]

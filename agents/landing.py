@@ -1,23 +1,30 @@
 """Write a stream below a directory, safely: whole or not at all, and nowhere else.
 
 A name is relative and joined by `/`; parts that are empty, `.` or `..`, absolute names, drive letters and NUL are refused, and so
-is a directory on the way that is a symbolic link.  The bytes go into a temporary file beside the target, which is synced and
-renamed at the end; if anything fails it is removed.
+is a directory on the way that is a symbolic link.  The bytes go into a temporary file beside the target (a draft), which is synced
+and renamed at the end; if anything fails it is removed.
+
+    landing     a draft that takes bytes at any place, from several threads at once
+    land        one that takes them in order
 """
 
 from __future__ import annotations
 
 import errno
 import os
+import threading
 import uuid
-from collections.abc import AsyncIterator, Mapping
-from contextlib import suppress
+from collections.abc import AsyncIterator, Iterable, Mapping
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path, PurePosixPath
 
 import anyio
 from anyio import to_thread
 
 from .errors import AgentError, SourceRefused, StagingFull
+
+_NO_RESERVING = {errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP}
+"""What file systems say that cannot find room in advance: they do so with each write."""
 
 
 def safe_path(root: Path, name: str) -> Path:
@@ -42,21 +49,62 @@ def safe_path(root: Path, name: str) -> Path:
     return root.joinpath(*parts)
 
 
-async def land(
-    root: Path, name: str, blocks: AsyncIterator[bytes], facts: Mapping[str, str] | None = None
-) -> Path:
-    """Write *blocks* as file *name* below *root*; return its path.  *facts*: `mode` (octal) and `mtime_ns` are put back."""
+class Landing:
+    """A draft.  Its calls block, and may come from several threads."""
+
+    def __init__(self, handle: int, target: Path) -> None:
+        self.target = target
+        self._handle = handle
+        self._lock = threading.Lock()
+
+    def reserve(self, size: int, filled: Iterable[tuple[int, int]]) -> None:
+        """Make the draft *size* bytes long, and find room now for what is to be *filled*: (offset, size) of each stretch.
+
+        What is not filled stays a hole.  Raise `StagingFull` if there is no room.
+        """
+        try:
+            os.ftruncate(self._handle, size)
+            if hasattr(os, "posix_fallocate"):
+                for start, length in filled:
+                    os.posix_fallocate(self._handle, start, length)
+        except OSError as error:
+            if error.errno not in _NO_RESERVING:
+                raise _translate(error, self.target) from error
+
+    def write(self, offset: int, data: bytes | memoryview) -> None:
+        """Put *data* at *offset*."""
+        view = memoryview(data)
+        try:
+            while view:
+                written = self._write(offset, view)
+                view, offset = view[written:], offset + written
+        except OSError as error:
+            raise _translate(error, self.target) from error
+
+    def _write(self, offset: int, view: memoryview) -> int:
+        if hasattr(os, "pwrite"):
+            return os.pwrite(self._handle, view, offset)
+        with self._lock:
+            os.lseek(self._handle, offset, os.SEEK_SET)
+            return os.write(self._handle, view)
+
+
+@asynccontextmanager
+async def landing(root: Path, name: str, facts: Mapping[str, str] | None = None) -> AsyncIterator[Landing]:
+    """A draft of file *name* below *root*, which appears at the end of the block, if that ends well.
+
+    *facts*: `mode` (octal) and `mtime_ns` are put back.  Nobody may write any more when the block ends.
+    """
     target = await to_thread.run_sync(safe_path, root, name)
     draft = target.with_name(f".{uuid.uuid4().hex}.part")
     try:
-        await to_thread.run_sync(lambda: target.parent.mkdir(parents=True, exist_ok=True))
         try:
-            async with await anyio.open_file(draft, "xb", buffering=0) as file:
-                async for block in blocks:
-                    view = memoryview(block)
-                    while view:
-                        view = view[await file.write(view) :]
-                await to_thread.run_sync(os.fsync, file.wrapped.fileno())
+            handle = await to_thread.run_sync(_create, draft)
+            try:
+                yield Landing(handle, target)
+                await to_thread.run_sync(os.fsync, handle)
+            finally:
+                os.close(handle)
             await to_thread.run_sync(_settle, draft, target, facts or {})
         except BaseException:
             with anyio.CancelScope(shield=True), suppress(OSError):
@@ -64,7 +112,23 @@ async def land(
             raise
     except OSError as error:
         raise _translate(error, target) from error
-    return target
+
+
+async def land(
+    root: Path, name: str, blocks: AsyncIterator[bytes], facts: Mapping[str, str] | None = None
+) -> Path:
+    """Write *blocks*, one after the other, as file *name* below *root*, as `landing` does; return its path."""
+    async with landing(root, name, facts) as draft:
+        at = 0
+        async for block in blocks:
+            await to_thread.run_sync(draft.write, at, block)
+            at += len(block)
+    return draft.target
+
+
+def _create(draft: Path) -> int:
+    draft.parent.mkdir(parents=True, exist_ok=True)
+    return os.open(draft, os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)
 
 
 def _settle(draft: Path, target: Path, facts: Mapping[str, str]) -> None:

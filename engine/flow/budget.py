@@ -11,7 +11,17 @@ A backup's share, with w workers, blocks of b bytes, groups of g and packs of p 
     claims    chunks stored but not yet in the index cache                                   16 MiB
     recipe    rows not yet stored                                                            4 MiB
 
-A restore's share: ranges on their way and frames being opened, its window.  The index cache is memory-mapped: its pages belong to
+A restore's share, with n requests at the same time:
+
+    pieces    on their way, or waiting to be split: 3/2 n; held by batches being opened     (3/2 n + w + 1) x 4 MiB
+    rooms     frames that are open and still compressed                                      3 (w + 1) x 2 MiB
+    unpackers a frame being decompressed                                                     w x (512 KiB, or one longest chunk)
+  in order (to a process, to an agent), besides:
+    window    plain bytes that came before their turn                                        a fifth of the share, at most 32 MiB
+    steps     plain bytes on their way from the workers, and to the consumer                 2 (w + 1) x 2 MiB + 8 MiB
+  to a file: the rows of a window and their chunks' ids                                      at most 16 MiB
+
+The index cache is memory-mapped: its pages belong to
 the operating system's cache, and it takes them back under pressure.
 
 `Budget(memory, jobs=n)` divides what is left after the base among n operations at the same time; one more waits.
@@ -35,6 +45,8 @@ LARGEST_BLOCK = 4 * MIB
 CLAIMS = 16 * MIB
 RECIPE = 4 * MIB
 LEAST_PACK = MIB
+RANGE = 4 * MIB
+"""Bytes of one ranged GET of a restore."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +86,21 @@ class Share:
     def claims(self) -> int:
         """Chunks stored but not yet in the index cache: how many may be remembered (about 64 bytes each)."""
         return min(CLAIMS, self.memory // 8) // 64
+
+    @property
+    def pieces(self) -> int:
+        """Ranges that a restore has asked for and not yet used up."""
+        return 3 * self.requests // 2
+
+    @property
+    def requests(self) -> int:
+        """Requests that a restore has on their way at the same time."""
+        return max(2, min(16, self.memory // 5 // RANGE))
+
+    @property
+    def window(self) -> int:
+        """Plain bytes that a restore in order may hold before their turn comes."""
+        return min(32 * MIB, self.memory // 5)
 
 
 class Budget:

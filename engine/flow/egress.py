@@ -1,36 +1,51 @@
-"""One stream out of the repository, in order.
+"""One stream out of the repository: in order, or to where its bytes belong, in whatever order they come.
 
-    rows -> windows -> extents -> pieces of 4 MiB -> [GET]*
-         -> frames -> [open, decompress, name]* -> the window's rows, in order -> channel
+    rows -> windows -> extents -> pieces of 4 MiB -> [GET]* -> frames, in batches
+         -> [open]* -> place -> [decompress, name, keep]* -> the rows' ids, in order -> digest
 
-`[GET]*` is a number of requests on their way, `[open ...]*` runs on worker threads.  Of each frame only the chunks that a row of
-the window wants are kept, so that a window holds its own plain bytes and little more.
+`[GET]*` is a number of requests on their way: the next begins when one has come, whether or not its bytes have been used.  `[..]*`
+runs on worker threads, megabytes at a time.  An open frame says how many bytes its chunks have; so it is known where in the
+stream they belong, and that they fit there, before anything is decompressed.
+
+What is done with plain bytes is the sink's affair.  `egress` keeps those that its window wants and sends them on in order.  `scatter`
+writes them where they belong, on the thread that has just decompressed and named them and from memory that it uses again; it
+holds no plain bytes, so its windows are a gigabyte long, and a stream in many pieces takes few reads more than one in few.
 """
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass, field
+from array import array
+from collections import OrderedDict, deque
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import accumulate
+from typing import Protocol
 
 import anyio
 from anyio import to_thread
 from blake3 import blake3
 
+from ...chunker.naming import Namer, make_namer
 from ...store.base import ReadStore
 from ...store.errors import ObjectMissing
 from ..base.errors import Damaged
-from ..base.ids import CHUNK_ID, PackId
+from ..base.ids import PackId
 from ..format.aead import Reader
 from ..format.names import pack_name
-from ..format.pack import PackKey, header_size
+from ..format.pack import Body, PackKey, Unpacker, header_size
 from ..format.recipe import MAX_DEPTH, Hole, Recipe, Row, decode_rows, hole_mark
 from ..format.sealed import ObjectSeal
-from .budget import Share
+from .budget import RANGE, Share
 from .channel import Channel
 from .closing import closing
 from .lane import Lane
-from .reads import PIECE, Extent, FrameSplitter, Need, extents, windows
+from .reads import Extent, FrameSplitter, Need, extents, windows
+
+BATCH = 2 << 20
+"""Sealed bytes, and in `egress` plain bytes too, that a worker thread is handed at once; a larger frame comes alone."""
+
+WIDE_WINDOW = 1 << 30
 
 _KEYS = 4096
 _ZEROS = bytes(1 << 20)
@@ -51,6 +66,7 @@ class PackSource:
         self._readers = [Reader(reader) for reader in readers]
         self._embedded = embedded
         self._keys: OrderedDict[PackId, PackKey] = OrderedDict()
+        self._opening: dict[PackId, anyio.Lock] = {}
 
     async def read(self, pack: PackId, start: int, size: int) -> bytes:
         held = self._embedded.get(pack)
@@ -62,53 +78,79 @@ class PackSource:
             raise Damaged("a pack that a snapshot needs is missing", pack=pack.hex()) from None
 
     async def key(self, pack: PackId, head: bytes | None = None) -> PackKey:
-        """The pack's key; *head* are its first bytes, if they are at hand."""
-        key = self._keys.get(pack)
-        if key is None:
-            if head is None:
-                head = await self.read(pack, 0, header_size(self._seal.encryption))
-            key = PackKey.open(head, self._seal, self._readers)
-            self._keys[pack] = key
-            if len(self._keys) > _KEYS:
-                self._keys.popitem(last=False)
+        """The pack's key; *head* are its first bytes, if they are at hand.  Asked by many at once, it is read once."""
+        async with self._opening.setdefault(pack, anyio.Lock()):
+            key = self._keys.get(pack)
+            if key is None:
+                if head is None:
+                    head = await self.read(pack, 0, header_size(self._seal.encryption))
+                key = PackKey.open(head, self._seal, self._readers)
+                self._keys[pack] = key
+                if len(self._keys) > _KEYS:
+                    self._opening.pop(self._keys.popitem(last=False)[0], None)
         return key
 
 
-@dataclass(frozen=True, slots=True)
-class _Piece:
-    """A range to fetch, or (*window*) the word that what follows belongs to that window."""
+class Draft(Protocol):
+    """Where `scatter` puts a stream.  Its calls block, and come from several threads."""
 
-    pack: PackId = b""
-    start: int = 0
-    size: int = 0
-    extent: Extent | None = None
-    window: list[Row] | None = None
+    def reserve(self, size: int, filled: Iterable[tuple[int, int]]) -> None:
+        """The stream has *size* bytes; (offset, size) of all that will be written.  The rest are zeros."""
+
+    def write(self, offset: int, data: memoryview) -> None:
+        """Keep *data*, which is used again after the call."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Sealed:
-    key: PackKey
-    ordinal: int
-    data: memoryview
-    needs: list[Need]
+class _Sink(Protocol):
+    """*window*: plain bytes of rows that may be worked on out of order; *batch*: plain bytes of one step, 0 for any number."""
+
+    window: int
+    batch: int
+
+    def keep(self, offset: int, data: memoryview) -> bytes:
+        """On a worker thread, in any order: take what belongs at *offset* of the stream; return what `send` is to be given."""
+
+    async def send(self, kept: bytes, size: int) -> None:
+        """In the order of the stream: *size* bytes have been kept."""
+
+    async def hole(self, size: int) -> None:
+        """In the order of the stream: *size* zeros."""
 
 
 @dataclass(slots=True)
-class _Part:
-    """Chunks for one row, side by side: their bytes, ids, and where each ends."""
+class _InOrder(_Sink):
+    out: Channel[bytes | memoryview]
+    window: int
+    batch: int = BATCH
 
-    row: int
-    data: memoryview
-    ids: bytes
-    ends: Sequence[int]
+    def keep(self, offset: int, data: memoryview) -> bytes:
+        return bytes(data)
+
+    async def send(self, kept: bytes, size: int) -> None:
+        await self.out.send(kept, size)
+
+    async def hole(self, size: int) -> None:
+        for start in range(0, size, len(_ZEROS)):
+            zeros = memoryview(_ZEROS)[: size - start]
+            await self.out.send(zeros, len(zeros))
 
 
-@dataclass(frozen=True, slots=True)
-class _Opened:
-    """What a frame had for the window's rows; or the word that a new window begins."""
+@dataclass(slots=True)
+class _Scattered(_Sink):
+    draft: Draft
+    on_done: Callable[[int], None]
+    window: int = WIDE_WINDOW
+    batch: int = 0
 
-    parts: list[_Part] = field(default_factory=list)
-    window: list[Row] | None = None
+    def keep(self, offset: int, data: memoryview) -> bytes:
+        self.draft.write(offset, data)
+        return b""
+
+    async def send(self, kept: bytes, size: int) -> None:
+        self.on_done(size)
+
+    async def hole(self, size: int) -> None:
+        self.on_done(size)
 
 
 async def egress(
@@ -121,11 +163,45 @@ async def egress(
     cpu: anyio.CapacityLimiter,
 ) -> bytes:
     """Send the stream's bytes into *out*, in order, and return its digest; the caller ends or tears *out*."""
-    digest = blake3()
-    levels = stream_rows(recipe, source, id_key=id_key, share=share, cpu=cpu)
-    rows = (row async for level, row in levels if level == 0)
-    await _deliver(rows, source, out, digest, id_key=id_key, share=share, cpu=cpu)
-    return digest.digest()
+    rows = await _stream_rows(recipe, source, id_key=id_key, share=share, cpu=cpu)
+    sink = _InOrder(out, share.window)
+    return await _deliver(decode_rows(rows), source, sink, id_key=id_key, share=share, cpu=cpu)
+
+
+async def scatter(
+    recipe: Recipe,
+    source: PackSource,
+    draft: Draft,
+    *,
+    size: int,
+    on_done: Callable[[int], None],
+    id_key: bytes,
+    share: Share,
+    cpu: anyio.CapacityLimiter,
+) -> bytes:
+    """Put the stream's bytes, *size* of them, into *draft* and return its digest; until that is compared they are not to be used.
+
+    *on_done* is told how many more bytes are there, in the order of the stream.
+    """
+    rows = await _stream_rows(recipe, source, id_key=id_key, share=share, cpu=cpu)
+    if sum(row.plain for row in decode_rows(rows)) != size:
+        raise Damaged("a stream's recipe does not add up to its size", size=size)
+    await to_thread.run_sync(draft.reserve, size, list(_filled(decode_rows(rows))))
+    sink = _Scattered(draft, on_done)
+    return await _deliver(decode_rows(rows), source, sink, id_key=id_key, share=share, cpu=cpu)
+
+
+def _filled(rows: Iterable[Row]) -> Iterator[tuple[int, int]]:
+    """(offset, size) of each stretch that is not a hole."""
+    start = at = 0
+    for row in rows:
+        if isinstance(row, Hole):
+            if at > start:
+                yield start, at - start
+            start = at + row.plain
+        at += row.plain
+    if at > start:
+        yield start, at - start
 
 
 async def stream_rows(
@@ -133,31 +209,48 @@ async def stream_rows(
 ) -> AsyncIterator[tuple[int, Row]]:
     """(level, row): the rows of every level, from the recipe's own depth down to 0, those of the stream itself.
 
+    *source* may be None for a recipe of depth 0.
+    """
+    async for level, data in _levels(recipe, source, id_key=id_key, share=share, cpu=cpu):
+        for row in decode_rows(data):
+            yield level, row
+
+
+async def _stream_rows(
+    recipe: Recipe, source: PackSource, *, id_key: bytes, share: Share, cpu: anyio.CapacityLimiter
+) -> bytes:
+    """The rows of the stream itself, encoded."""
+    return [rows async for _, rows in _levels(recipe, source, id_key=id_key, share=share, cpu=cpu)][-1]
+
+
+async def _levels(
+    recipe: Recipe, source: PackSource | None, *, id_key: bytes, share: Share, cpu: anyio.CapacityLimiter
+) -> AsyncIterator[tuple[int, bytes]]:
+    """(level, encoded rows).
+
     A deep recipe is a stream of rows, restored first, level by level.  A level is held in memory: a fresh TiB is a few MiB
-    of rows, a badly fragmented one some hundred.  *source* may be None for a recipe of depth 0.
+    of rows, a badly fragmented one some hundred.
     """
     if not 0 <= recipe.depth <= MAX_DEPTH:
         raise Damaged("a recipe is nested deeper than we ever write", depth=recipe.depth)
     data = recipe.rows
     for depth in range(recipe.depth, 0, -1):
-        rows = list(decode_rows(data))
-        for row in rows:
-            yield depth, row
+        yield depth, data
         assert source is not None
-        data = await _collect(rows, source, id_key=id_key, share=share, cpu=cpu)
-    for row in decode_rows(data):
-        yield 0, row
+        data = await _collect(data, source, id_key=id_key, share=share, cpu=cpu)
+    yield 0, data
 
 
 async def _collect(
-    rows: Sequence[Row], source: PackSource, *, id_key: bytes, share: Share, cpu: anyio.CapacityLimiter
+    rows: bytes, source: PackSource, *, id_key: bytes, share: Share, cpu: anyio.CapacityLimiter
 ) -> bytes:
     collected = bytearray()
-    out: Channel[bytes | memoryview] = Channel(PIECE)
+    out: Channel[bytes | memoryview] = Channel(RANGE)
 
     async def deliver() -> None:
         with out:
-            await _deliver(_each(rows), source, out, blake3(), id_key=id_key, share=share, cpu=cpu)
+            sink = _InOrder(out, share.window)
+            await _deliver(decode_rows(rows), source, sink, id_key=id_key, share=share, cpu=cpu)
 
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(deliver)
@@ -166,124 +259,311 @@ async def _collect(
     return bytes(collected)
 
 
-async def _each(rows: Sequence[Row]) -> AsyncIterator[Row]:
-    for row in rows:
-        yield row
+@dataclass(frozen=True, slots=True)
+class _Window:
+    """The word that what follows belongs to these rows, the first of which begins at *start* of the stream."""
+
+    rows: list[Row]
+    start: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Piece:
+    """A range to fetch; *extent*, if it is the first of one."""
+
+    pack: PackId
+    start: int
+    size: int
+    extent: Extent | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Fetched:
+    piece: _Piece
+    data: bytes
+    key: PackKey | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Sealed:
+    key: PackKey
+    ordinal: int
+    data: memoryview
+    needs: list[Need]
+
+
+@dataclass(slots=True)
+class _Room:
+    """Memory that a batch is opened into, and how many steps still use it."""
+
+    data: bytearray
+    users: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Opened:
+    """Frames that are open, and who needs what of them."""
+
+    frames: list[tuple[Body, list[Need]]]
+    room: _Room
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """Chunks *skip* to *skip* + *count* of a frame: *size* bytes from *start* of it, which belong at *offset* of the stream."""
+
+    row: int
+    skip: int
+    count: int
+    start: int
+    size: int
+    offset: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Placed:
+    frames: list[tuple[Body, list[_Part]]]
+    room: _Room
+
+
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    """A part that the sink has, the ids of its chunks, and what the sink wants back."""
+
+    part: _Part
+    ids: bytes
+    kept: bytes
 
 
 async def _deliver(
-    rows: AsyncIterator[Row],
+    rows: Iterable[Row],
     source: PackSource,
-    out: Channel[bytes | memoryview],
-    digest: blake3,
+    sink: _Sink,
     *,
     id_key: bytes,
     share: Share,
     cpu: anyio.CapacityLimiter,
-) -> None:
-    window_size = min(32 << 20, share.memory // 5)
-    requests = max(2, min(16, share.memory // 5 // PIECE))
+) -> bytes:
+    slots = anyio.Semaphore(share.requests)
+    rooms: list[_Room] = []
+    unpackers: list[Unpacker] = []
+    keep = partial(_keep, namer=make_namer(id_key), sink=sink, unpackers=unpackers)
     async with anyio.create_task_group() as tasks:
 
-        async def fetch(piece: _Piece) -> tuple[_Piece, bytes]:
-            if piece.window is not None:
-                return piece, b""
-            return piece, await source.read(piece.pack, piece.start, piece.size)
-
-        async def open_frame(item: _Sealed | _Opened) -> _Opened:
-            if isinstance(item, _Opened):
+        async def fetch(item: _Window | _Piece) -> _Window | _Fetched:
+            if isinstance(item, _Window):
                 return item
-            return await to_thread.run_sync(_open, item, id_key, limiter=cpu)
+            async with slots:
+                if item.extent is None:
+                    return _Fetched(item, await source.read(item.pack, item.start, item.size), None)
+                if item.start == 0:
+                    data = await source.read(item.pack, item.start, item.size)
+                    return _Fetched(item, data, await source.key(item.pack, data))
+                async with (
+                    anyio.create_task_group() as both
+                ):  # the header is another request, but not another wait
+                    both.start_soon(source.key, item.pack)
+                    data = await source.read(item.pack, item.start, item.size)
+                return _Fetched(item, data, await source.key(item.pack))
 
-        fetched: Lane[_Piece, tuple[_Piece, bytes]] = Lane(tasks, fetch, requests)
-        opened: Lane[_Sealed | _Opened, _Opened] = Lane(tasks, open_frame, 2 * share.width)
-        tasks.start_soon(_plan_reads, rows, fetched, window_size)
-        tasks.start_soon(_split_frames, fetched, source, opened)
-        delivery = _Delivery(out, digest)
-        async with closing(opened.results()) as results:
+        async def open_batch(item: _Window | list[_Sealed]) -> _Window | _Opened:
+            if isinstance(item, _Window):
+                return item
+            room = rooms.pop() if rooms else _Room(bytearray())
+            return await to_thread.run_sync(_open, item, room, limiter=cpu)
+
+        async def unpack(item: _Window | _Placed) -> _Window | list[_Kept]:
+            if isinstance(item, _Window):
+                return item
+            kept = await to_thread.run_sync(keep, item.frames, limiter=cpu)
+            item.room.users -= 1
+            if not item.room.users:
+                rooms.append(item.room)
+            return kept
+
+        fetched: Lane[_Window | _Piece, _Window | _Fetched] = Lane(tasks, fetch, share.pieces)
+        opened: Lane[_Window | list[_Sealed], _Window | _Opened] = Lane(tasks, open_batch, share.width)
+        unpacked: Lane[_Window | _Placed, _Window | list[_Kept]] = Lane(tasks, unpack, 2 * share.width)
+        tasks.start_soon(_plan_reads, rows, fetched, sink.window)
+        tasks.start_soon(_split_frames, fetched, opened)
+        tasks.start_soon(_place_frames, opened, unpacked, sink.batch)
+        delivery = _Delivery(sink)
+        async with closing(unpacked.results()) as results:
             async for item in results:
                 await delivery.take(item)
-        await delivery.finish()
+    return delivery.finish()
 
 
 async def _plan_reads(
-    rows: AsyncIterator[Row], fetched: Lane[_Piece, tuple[_Piece, bytes]], window_size: int
+    rows: Iterable[Row], fetched: Lane[_Window | _Piece, _Window | _Fetched], size: int
 ) -> None:
-    async for window in windows(rows, window_size):
-        await fetched.submit(_Piece(window=window))
+    at = 0
+    for window in windows(rows, size):
+        await fetched.submit(_Window(window, at))
+        at += sum(row.plain for row in window)
         for extent in extents(window):
-            for number, (start, size) in enumerate(extent.pieces()):
-                await fetched.submit(_Piece(extent.pack, start, size, None if number else extent))
+            for number, (start, length) in enumerate(extent.pieces()):
+                await fetched.submit(_Piece(extent.pack, start, length, None if number else extent))
     fetched.end()
 
 
 async def _split_frames(
-    fetched: Lane[_Piece, tuple[_Piece, bytes]], source: PackSource, opened: Lane[_Sealed | _Opened, _Opened]
+    fetched: Lane[_Window | _Piece, _Window | _Fetched],
+    opened: Lane[_Window | list[_Sealed], _Window | _Opened],
 ) -> None:
-    """Find the frames in the pieces of each extent and pass on those that a row needs."""
+    """Find the frames in the pieces of each extent and pass on, in batches, those that a row needs."""
     splitter: FrameSplitter | None = None
     key: PackKey | None = None
+    batch: list[_Sealed] = []
+    held = 0
     async with closing(fetched.results()) as results:
-        async for piece, data in results:
-            if piece.window is not None:
-                await opened.submit(_Opened(window=piece.window))
+        async for item in results:
+            if isinstance(item, _Window):
+                if batch:
+                    await opened.submit(batch)
+                    batch, held = [], 0
+                await opened.submit(item)
                 continue
+            piece = item.piece
             if piece.extent is not None:
-                key = await source.key(piece.pack, data if piece.start == 0 else None)
+                key = item.key
+                assert key is not None
                 splitter = FrameSplitter(key, piece.extent)
             assert splitter is not None
             assert key is not None
-            for ordinal, sealed, needs in splitter.feed(data):
-                await opened.submit(_Sealed(key, ordinal, sealed, needs))
+            for ordinal, sealed, needs in splitter.feed(item.data):
+                if batch and held + len(sealed) > BATCH:
+                    await opened.submit(batch)
+                    batch, held = [], 0
+                batch.append(_Sealed(key, ordinal, sealed, needs))
+                held += len(sealed)
             if piece.start + piece.size == splitter.extent.end and not splitter.done:
                 raise Damaged("a recipe's run does not end with a frame", pack=piece.pack.hex())
+    if batch:
+        await opened.submit(batch)
     opened.end()
 
 
-def _open(sealed: _Sealed, id_key: bytes) -> _Opened:
-    """Open a frame and take out what is needed, each chunk named anew from its bytes."""
-    frame = sealed.key.open_frame(sealed.ordinal, sealed.data)
-    parts = []
-    for need in sealed.needs:
-        count = len(frame.ends) - need.skip if need.count is None else need.count
-        data = frame.chunks(need.skip, count)
-        if len(data) < len(frame.data) // 2:
-            data = memoryview(bytes(data))  # so that the rest of the frame can go
-        start = frame.ends[need.skip - 1] if need.skip else 0
-        ends = [end - start for end in frame.ends[need.skip : need.skip + count]]
-        at, ids = 0, []
-        for end in ends:
-            ids.append(blake3(data[at:end], key=id_key).digest(length=CHUNK_ID))
-            at = end
-        parts.append(_Part(need.row, data, b"".join(ids), ends))
-    return _Opened(parts)
+def _open(batch: list[_Sealed], room: _Room) -> _Opened:
+    """Open the frames side by side into *room*, which grows if it must."""
+    size = sum(len(sealed.data) for sealed in batch)
+    if len(room.data) < size:
+        room.data = bytearray(max(size, BATCH))
+    frames, at = [], 0
+    with memoryview(room.data) as view:
+        for sealed in batch:
+            body = sealed.key.open_body(sealed.ordinal, sealed.data, view[at : at + len(sealed.data)])
+            frames.append((body, sealed.needs))
+            at += len(sealed.data)
+    return _Opened(frames, room)
+
+
+async def _place_frames(
+    opened: Lane[_Window | list[_Sealed], _Window | _Opened],
+    unpacked: Lane[_Window | _Placed, _Window | list[_Kept]],
+    limit: int,
+) -> None:
+    """Find out where in the stream each frame's chunks belong; make steps of at most *limit* plain bytes (0: of a batch)."""
+    places = _Places(_Window([], 0))
+    async with closing(opened.results()) as results:
+        async for item in results:
+            if isinstance(item, _Window):
+                places.check_end()
+                places = _Places(item)
+                await unpacked.submit(item)
+                continue
+            steps: list[_Placed] = []
+            held = 0
+            for body, needs in item.frames:
+                if not steps or (limit and held + body.plain > limit):
+                    steps.append(_Placed([], item.room))
+                    held = 0
+                steps[-1].frames.append((body, [places.place(need, body) for need in needs]))
+                held += body.plain
+            item.room.users = len(steps)
+            for step in steps:
+                await unpacked.submit(step)
+    places.check_end()
+    unpacked.end()
+
+
+class _Places:
+    """How far each row of a window is; a row's frames come in order."""
+
+    def __init__(self, window: _Window) -> None:
+        self._rows = window.rows
+        self._starts = list(accumulate((row.plain for row in window.rows), initial=window.start))
+        self._seen: dict[int, tuple[int, int]] = {}
+        self._left = sum(1 for row in window.rows if not isinstance(row, Hole))
+
+    def place(self, need: Need, body: Body) -> _Part:
+        row = self._rows[need.row]
+        assert not isinstance(row, Hole)
+        chunks, plain = self._seen.get(need.row, (0, 0))
+        there = len(body.ends) - need.skip
+        count = min(there, row.count - chunks) if need.count is None else need.count
+        if not 1 <= count <= there:
+            raise Damaged("a recipe names chunks that are not in the frame", pack=row.pack.hex())
+        start = body.ends[need.skip - 1] if need.skip else 0
+        size = body.ends[need.skip + count - 1] - start
+        if plain + size > row.plain or (chunks + count == row.count and plain + size < row.plain):
+            raise Damaged("a recipe's run holds another number of bytes than it says", pack=row.pack.hex())
+        self._seen[need.row] = chunks + count, plain + size
+        if chunks + count == row.count:
+            self._left -= 1
+        return _Part(need.row, need.skip, count, start, size, self._starts[need.row] + plain)
+
+    def check_end(self) -> None:
+        if self._left:
+            raise Damaged("a recipe's run names another number of chunks than its frames hold")
+
+
+def _keep(
+    frames: list[tuple[Body, list[_Part]]], *, namer: Namer, sink: _Sink, unpackers: list[Unpacker]
+) -> list[_Kept]:
+    """Decompress frames; name what is needed of each from its bytes, and give it to the sink."""
+    try:
+        unpacker = unpackers.pop()
+    except IndexError:
+        unpacker = Unpacker()
+    kept = []
+    for body, parts in frames:
+        plain = unpacker.unpack(body)
+        for part in parts:
+            data = plain[part.start : part.start + part.size]
+            ends = array("Q", (end - part.start for end in body.ends[part.skip : part.skip + part.count]))
+            kept.append(_Kept(part, namer(data, ends), sink.keep(part.offset, data)))
+    unpackers.append(unpacker)
+    return kept
 
 
 class _Delivery:
-    """Puts the parts that come, frame by frame, into the order of the rows, and sends them on."""
+    """Brings the parts that come, batch by batch, into the order of the rows: for the digest, and for the sink."""
 
-    def __init__(self, out: Channel[bytes | memoryview], digest: blake3) -> None:
-        self._out = out
-        self._digest = digest
-        self._window: list[Row] = []
-        self._parts: dict[int, list[_Part]] = {}
+    def __init__(self, sink: _Sink) -> None:
+        self._sink = sink
+        self._digest = blake3()
+        self._window: Sequence[Row] = ()
+        self._parts: dict[int, deque[_Kept]] = {}
         self._row = 0
         self._chunks = 0
-        self._plain = 0
         self._hole = 0
 
-    async def take(self, item: _Opened) -> None:
-        if item.window is not None:
+    async def take(self, item: _Window | list[_Kept]) -> None:
+        if isinstance(item, _Window):
             self._check_end()
-            self._window, self._row, self._chunks, self._plain = item.window, 0, 0, 0
-        for part in item.parts:
-            self._parts.setdefault(part.row, []).append(part)
+            self._window, self._row = item.rows, 0
+        else:
+            for kept in item:
+                self._parts.setdefault(kept.part.row, deque()).append(kept)
         await self._send()
 
-    async def finish(self) -> None:
+    def finish(self) -> bytes:
+        """The digest, when all has been taken."""
         self._check_end()
         if self._hole:
             self._digest.update(hole_mark(self._hole))
+        return self._digest.digest()
 
     async def _send(self) -> None:
         """Send all that is complete from the front."""
@@ -291,32 +571,23 @@ class _Delivery:
             row = self._window[self._row]
             if isinstance(row, Hole):
                 self._hole += row.plain
-                for start in range(0, row.plain, len(_ZEROS)):
-                    zeros = memoryview(_ZEROS)[: row.plain - start]
-                    await self._out.send(zeros, len(zeros))
+                await self._sink.hole(row.plain)
                 self._row += 1
                 continue
             parts = self._parts.get(self._row)
             if not parts:
                 return
-            part = parts.pop(0)
-            count = min(row.count - self._chunks, len(part.ends))
-            data = part.data[: part.ends[count - 1]]
             if self._hole:
                 self._digest.update(hole_mark(self._hole))
                 self._hole = 0
-            self._digest.update(part.ids[: CHUNK_ID * count])
-            self._chunks += count
-            self._plain += len(data)
-            await self._out.send(data, len(data))
+            kept = parts.popleft()
+            self._digest.update(kept.ids)
+            self._chunks += kept.part.count
+            await self._sink.send(kept.kept, kept.part.size)
             if self._chunks == row.count:
-                if self._plain != row.plain:
-                    raise Damaged(
-                        "a recipe's run holds another number of bytes than it says", pack=row.pack.hex()
-                    )
-                self._parts.pop(self._row)
-                self._row, self._chunks, self._plain = self._row + 1, 0, 0
+                del self._parts[self._row]
+                self._row, self._chunks = self._row + 1, 0
 
     def _check_end(self) -> None:
-        if self._row < len(self._window) or any(self._parts.values()):
+        if self._row < len(self._window) or self._parts:
             raise Damaged("a recipe's run names another number of chunks than its frames hold")

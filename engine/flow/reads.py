@@ -10,16 +10,14 @@ Nothing here does I/O.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from ..base.errors import Damaged
 from ..base.ids import PackId
 from ..format.pack import MAX_FRAME, PackKey
 from ..format.recipe import Hole, Row, Run
-
-PIECE = 4 << 20
-"""Bytes of one ranged GET."""
+from .budget import RANGE
 
 GAP = 256 << 10
 """Unneeded bytes between two runs that are read rather than skipped: cheaper than another request."""
@@ -50,15 +48,15 @@ class Extent:
 
     def pieces(self) -> Iterator[tuple[int, int]]:
         """(offset, size) of the reads that fetch it."""
-        for start in range(self.start, self.end, PIECE):
-            yield start, min(PIECE, self.end - start)
+        for start in range(self.start, self.end, RANGE):
+            yield start, min(RANGE, self.end - start)
 
 
-async def windows(rows: AsyncIterator[Row], size: int) -> AsyncIterator[list[Row]]:
+def windows(rows: Iterable[Row], size: int) -> Iterator[list[Row]]:
     """Rows in lists of at most *size* plain bytes, or of one row that alone is larger; holes count nothing."""
     window: list[Row] = []
     held = 0
-    async for row in rows:
+    for row in rows:
         plain = row.plain if isinstance(row, Run) else 0
         if window and (held + plain > size or len(window) >= MOST_ROWS):
             yield window
@@ -103,7 +101,7 @@ class FrameSplitter:
         self._at = first.offset
         self._skip = first.offset - extent.start
         self._ordinal = first.frame
-        self._buffer = b""
+        self._rest = bytearray()
         self._masks = key.masks(first.frame, 64)
         self._masks_from = first.frame
         self._next = 0
@@ -111,29 +109,43 @@ class FrameSplitter:
 
     @property
     def done(self) -> bool:
-        return self._at == self.extent.end and not self._buffer and self._next == len(self.extent.runs)
+        return self._at == self.extent.end and not self._rest and self._next == len(self.extent.runs)
 
     def feed(self, data: bytes) -> Iterator[tuple[int, memoryview, list[Need]]]:
         """Yield (ordinal, sealed bytes, needs) of every frame that is complete now and that some run needs."""
         skipped = min(self._skip, len(data))
         self._skip -= skipped
-        data = self._buffer + data if self._buffer else data[skipped:] if skipped else data
-        view, at = memoryview(data), 0
-        while len(data) - at >= 4:
-            size = int.from_bytes(view[at : at + 4], "little") ^ self._mask()
-            if size > MAX_FRAME + 4096:
-                raise Damaged(
-                    "a frame has an impossible size", pack=self.extent.pack.hex(), frame=self._ordinal
-                )
-            if len(data) - at < 4 + size:
-                break
-            needs = self._needs(4 + size)
-            if needs:
-                yield self._ordinal, view[at + 4 : at + 4 + size], needs
-            at += 4 + size
-            self._at += 4 + size
-            self._ordinal += 1
-        self._buffer = data[at:]
+        view = memoryview(data)[skipped:]
+        if self._rest:  # only the frame that the last piece cut in two is put together
+            for _ in range(2):  # its size, and then it
+                more = self._length(self._rest) - len(self._rest)
+                self._rest += view[:more]
+                view = view[more:]
+            if len(self._rest) < self._length(self._rest):
+                return
+            cut, self._rest = self._rest, bytearray()
+            yield from self._frame(memoryview(cut))
+        at = 0
+        while len(view) - at >= 4 and len(view) - at >= (length := self._length(view[at : at + 4])):
+            yield from self._frame(view[at : at + length])
+            at += length
+        self._rest = bytearray(view[at:])
+
+    def _length(self, head: bytearray | memoryview) -> int:
+        """Bytes of the frame at hand, which begins with *head*; four, if that is too short to say."""
+        if len(head) < 4:
+            return 4
+        size = int.from_bytes(head[:4], "little") ^ self._mask()
+        if size > MAX_FRAME + 4096:
+            raise Damaged("a frame has an impossible size", pack=self.extent.pack.hex(), frame=self._ordinal)
+        return 4 + size
+
+    def _frame(self, frame: memoryview) -> Iterator[tuple[int, memoryview, list[Need]]]:
+        needs = self._needs(len(frame))
+        if needs:
+            yield self._ordinal, frame[4:], needs
+        self._at += len(frame)
+        self._ordinal += 1
 
     def _needs(self, length: int) -> list[Need]:
         """Who needs the frame at hand, which takes *length* bytes."""

@@ -83,6 +83,19 @@ class Cipher:
             raise Damaged("stored bytes do not match their checksum")
         return plain
 
+    def open_into(self, nonce: bytes, sealed: memoryview, associated: bytes, room: memoryview) -> None:
+        """Put the plain bytes into *room*, which is `TAG` bytes shorter than *sealed*; raise as `open` does.
+
+        Memory that is used again is what makes this several times faster: fresh pages cost more than the cipher.
+        """
+        if self._aes is None or len(sealed) < TAG:
+            room[:] = self.open(nonce, sealed, associated)
+            return
+        try:
+            self._aes.decrypt_into(nonce, sealed, associated, room)
+        except InvalidTag:
+            raise Damaged("sealed bytes do not open: damaged, moved, or of another key") from None
+
     def _tag(self, nonce: bytes, plain: bytes, associated: bytes) -> bytes:
         digest = blake3(nonce + len(associated).to_bytes(8, "little") + associated, key=self._key)
         return digest.update(plain).digest(length=TAG)

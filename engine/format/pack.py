@@ -53,6 +53,9 @@ MAGIC = b"SLPACK01"
 RAW, ZSTD = 0, 1
 MAX_FRAME = 80 << 20
 MAX_TABLE = 256 << 20
+KEPT_ROOM = 4 << 20
+"""Bytes that an `Unpacker` holds on to at most: a larger frame's memory goes with the next one."""
+
 _FIXED = 18
 _TRAILER = 12
 
@@ -116,6 +119,13 @@ class PackKey:
         nonce, _, place = self._nonce(ordinal, b"")
         return decode_body(self._cipher.open(nonce, sealed, place))
 
+    def open_body(self, ordinal: int, sealed: memoryview, room: memoryview) -> Body:
+        """Open frame *ordinal* into *room*, which holds at least its bytes; its payload stays compressed, and in *room*."""
+        nonce, _, place = self._nonce(ordinal, b"")
+        plain = room[: max(0, len(sealed) - TAG)]
+        self._cipher.open_into(nonce, sealed, place, plain)
+        return parse_body(plain)
+
     def _nonce(self, ordinal: int, body: bytes) -> tuple[bytes, bytes, bytes]:
         if ordinal >> 32:
             raise Damaged("a recipe names a frame that no pack has", frame=ordinal)
@@ -143,7 +153,21 @@ def encode_body(sizes: Sequence[int], payload: bytes | memoryview, *, codec: int
     return b"".join((head, u32_bytes(sizes), payload))
 
 
-def decode_body(body: bytes) -> Frame:
+@dataclass(frozen=True, slots=True)
+class Body:
+    """A frame that is open, its payload not yet decompressed; its chunks will end at *ends*."""
+
+    codec: int
+    ends: Sequence[int]
+    payload: memoryview
+
+    @property
+    def plain(self) -> int:
+        return self.ends[-1]
+
+
+def parse_body(body: bytes | memoryview) -> Body:
+    """Read a frame's head; raise `Damaged` unless its numbers add up.  Nothing is decompressed yet."""
     if len(body) < 9:
         raise Damaged("a frame is too short")
     codec = body[0]
@@ -151,31 +175,67 @@ def decode_body(body: bytes) -> Frame:
     start = 9 + 4 * count
     if plain > MAX_FRAME or start > len(body) or not 1 <= count <= plain:
         raise Damaged("a frame's head makes no sense", plain=plain, count=count)
+    if codec not in (RAW, ZSTD):
+        raise Damaged("a frame is compressed in a way we do not know", codec=codec)
     sizes = u32_array(memoryview(body)[9:start])
     if not all(sizes) or sum(sizes) != plain:
         raise Damaged("a frame does not hold the bytes it says", plain=plain)
     # An array, not a list: a frame that is nothing but tiny chunks must not take ten times its size.
-    ends = array("I", accumulate(sizes))
-    payload = memoryview(body)[start:]
-    if codec == ZSTD:
-        data = decompress(payload, plain)
-    elif codec == RAW:
-        data = bytes(payload)
-    else:
-        raise Damaged("a frame is compressed in a way we do not know", codec=codec)
-    if len(data) != plain:
-        raise Damaged("a frame does not hold the bytes it says", plain=plain)
-    return Frame(data, ends)
+    return Body(codec, array("I", accumulate(sizes)), memoryview(body)[start:])
 
 
-def decompress(payload: bytes | memoryview, plain: int) -> bytes:
-    """Undo zstd; never allocate more than *plain* bytes, whatever the payload claims."""
+def decode_body(body: bytes) -> Frame:
+    parsed = parse_body(body)
+    return Frame(bytes(Unpacker().unpack(parsed)), parsed.ends)
+
+
+class Unpacker:
+    """Decompresses bodies, one at a time, into memory that it uses again.  Not for two threads at once."""
+
+    def __init__(self) -> None:
+        self._zstd = zstandard.ZstdDecompressor()
+        self._room = bytearray()
+
+    def unpack(self, body: Body) -> memoryview:
+        """The frame's plain bytes, good until the next call; raise `Damaged` unless they are as many as was said."""
+        if body.codec == RAW:
+            if len(body.payload) != body.plain:
+                raise Damaged("a frame does not hold the bytes it says", plain=body.plain)
+            return body.payload
+        _check_zstd(body.payload, body.plain)
+        if not body.plain <= len(self._room) <= max(KEPT_ROOM, body.plain):
+            self._room = bytearray(body.plain)
+        room = memoryview(self._room)[: body.plain]
+        try:
+            got = self._zstd.stream_reader(body.payload).readinto(room)
+        except zstandard.ZstdError as error:
+            raise Damaged(f"compressed bytes are damaged: {error}") from error
+        if got != body.plain:
+            raise Damaged("a frame does not hold the bytes it says", plain=body.plain)
+        return room
+
+
+def _check_zstd(payload: memoryview, plain: int) -> None:
+    """The payload must be one zstd frame that states *plain* bytes, whole, and nothing behind it.
+
+    Its blocks are walked by their headers: the stream reader would neither miss an end nor mind what follows it.
+    """
     try:
         if zstandard.frame_content_size(payload) != plain:
             raise Damaged("compressed bytes are of another size than was said")
-        return zstandard.ZstdDecompressor().decompress(payload, allow_extra_data=False)
+        at = zstandard.frame_header_size(payload)
+        checksum = 4 if zstandard.get_frame_parameters(payload).has_checksum else 0
     except zstandard.ZstdError as error:
         raise Damaged(f"compressed bytes are damaged: {error}") from error
+    last = False
+    while not last:
+        if at + 3 > len(payload):
+            raise Damaged("compressed bytes are cut off")
+        head = int.from_bytes(payload[at : at + 3], "little")
+        last = bool(head & 1)
+        at += 3 + (1 if head >> 1 & 3 == 1 else head >> 3)
+    if at + checksum != len(payload):
+        raise Damaged("compressed bytes are cut off, or others follow them")
 
 
 @dataclass(frozen=True, slots=True)

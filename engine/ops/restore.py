@@ -19,7 +19,7 @@ from anyio.abc import TaskGroup
 
 from ...agents.base import Agent, RestoreEnd, RestoreJob, StoredStream
 from ...agents.errors import AgentError
-from ...agents.landing import land
+from ...agents.landing import landing
 from ...agents.process import running
 from ...store.observe import ObservedStore, RequestCounts
 from ..base.errors import Damaged, NotFound, Refused
@@ -27,7 +27,7 @@ from ..base.events import Emit, Finished, Phase, Progress, Started, StreamFinish
 from ..flow.budget import Budget, Share
 from ..flow.channel import Channel
 from ..flow.closing import closing
-from ..flow.egress import PackSource, egress
+from ..flow.egress import PackSource, egress, scatter
 from ..format.snapshot import Snapshot, StreamRecord
 from ..plan.chain import Entry, RestorePlan, plan_restore, plan_snapshot
 from ..repo.repository import Repository
@@ -183,7 +183,7 @@ class _Restore:
                 try:
                     async with anyio.create_task_group() as tasks:
                         if isinstance(self.to, Path):
-                            files = await self._to_directory(repo, chosen, tasks, fetch, self.to)
+                            files = await self._to_directory(repo, chosen, fetch, self.to)
                         elif isinstance(self.to, Sequence):
                             await self._to_process(repo, chosen, tasks, fetch, self.to)
                         else:
@@ -222,7 +222,7 @@ class _Restore:
         return [one for one in every if self.streams is None or one[1].name in self.streams]
 
     async def _to_directory(
-        self, repo: Repository, chosen: RestorePlan, tasks: TaskGroup, fetch: _Fetch, root: Path
+        self, repo: Repository, chosen: RestorePlan, fetch: _Fetch, root: Path
     ) -> list[Path]:
         sources = _Sources(repo)
         wanted = self._wanted(chosen)
@@ -247,9 +247,20 @@ class _Restore:
         files = []
         for snapshot, record in wanted:
             fetch.emit(StreamStarted(self.series, record.name, record.size))
-            reader = StreamReader(tasks, repo, record, sources.of(snapshot), fetch)
-            async with closing(reader.blocks()) as blocks:
-                files.append(await land(root, record.name, blocks, record.facts))
+            async with landing(root, record.name, record.facts) as draft:
+                digest = await scatter(
+                    record.recipe,
+                    sources.of(snapshot),
+                    draft,
+                    size=record.size,
+                    on_done=fetch.tally,
+                    id_key=repo.secrets.id_key,
+                    share=fetch.share,
+                    cpu=self.budget.cpu,
+                )
+                if digest != record.digest:
+                    raise Damaged("a restored stream is not what was backed up", stream=record.name)
+            files.append(draft.target)
             fetch.emit(StreamFinished(self.series, record.name, record.size))
         return files
 

@@ -114,8 +114,7 @@ def test_gil_tells_native_time_from_time_under_the_lock(checked):
     assert rows["all new"]["free"] > rows["unchanged"]["free"]
     assert all(row["held"] + row["free"] == pytest.approx(row["user"], abs=0.05) for row in rows.values())
     native = {row["function"]: row for row in found["tables"]["native"]}
-    assert {"scan", "names", "zstd", "seal", "sha256"} < native.keys()
-    assert all(row["calls"] > 0 for row in native.values())
+    assert all(native[name]["calls"] > 0 for name in ("scan", "names", "zstd", "seal", "sha256"))
 
 
 def test_a_suite_is_a_command_that_prints_json_and_writes_a_page(tmp_path):

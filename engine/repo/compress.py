@@ -9,10 +9,11 @@ Measured on groups of 1 MiB, beside level 3 on groups of 512 KiB, sizes (`python
     level 3, smaller tables          0.99       1.00      1.00      1.00          0.99          0.88
       and matches from six bytes on  0.97       0.95      0.96      0.98          1.00          0.89
 
-Level 1 takes half to three quarters of level 3's time, the other two nine tenths.
-Smaller tables because those of level 3 together with what is compressed do not fit a core's cache; six bytes because numbers that share five
-digits by chance are better written out.  Data that does not compress is noticed: after a group that gained nothing, samples of the
-next one decide whether it is tried at all.  Contexts are kept: making one costs as much as compressing some ten kilobytes.
+Level 1 takes half to three quarters of level 3's time, the other two nine tenths.  Smaller tables because those of level 3 together
+with what is compressed do not fit a core's cache; six bytes because numbers that share five digits by chance are better written out.
+
+Data that does not compress is noticed: after a group that gained nothing, samples of the next one decide whether it is tried at all.
+Contexts are kept: making one costs as much as compressing some ten kilobytes.
 """
 
 from __future__ import annotations

@@ -35,7 +35,7 @@ def outputs(measure: Callable[..., Report]) -> Callable[..., None]:
         elif as_markdown:
             print(markdown(report), end="")
         else:
-            print_report(report, Console(width=max(132, Console().width)))
+            print_report(report, Console(width=max(160, Console().width)))
         if html:
             html.write_text(page([report]))
 

@@ -119,9 +119,9 @@ class _Watch(threading.Thread):
     @property
     def peak(self) -> int | None:
         """The highest sum seen, or the highest mark that the system kept of any one process, if that is higher."""
-        return max((size for _, size in self._seen), default=None) and max(
-            max(size for _, size in self._seen), *self._highest.values()
-        )
+        if not self._seen:
+            return None
+        return max(max(size for _, size in self._seen), *self._highest.values())
 
     def points(self) -> tuple[tuple[float, int], ...]:
         """The highest of each of `KEPT` spans."""

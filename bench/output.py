@@ -16,7 +16,7 @@ def print_report(report: Report, console: Console) -> None:
 
 def _renderables(report: Report) -> Iterator[RenderableType]:
     for table in report.tables:
-        shown = rich.table.Table(title=table.title, caption=table.note or None)
+        shown = rich.table.Table(title=table.title)
         for column in table.columns:
             shown.add_column(
                 column.title,
@@ -53,5 +53,4 @@ def _markdown_table(table: Table) -> str:
     lines = ["| " + " | ".join(table.columns[at].title for at in used) + " |"]
     lines.append("|" + "|".join("---" if table.columns[at].unit == "text" else "--:" for at in used) + "|")
     lines += ["| " + " | ".join(row[at] for at in used) + " |" for row in cells]
-    head = f"**{table.title}**" + (f" {table.note}" if table.note else "")
-    return head + "\n\n" + "\n".join(lines)
+    return f"**{table.title}**\n\n" + "\n".join(lines)

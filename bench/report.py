@@ -33,7 +33,6 @@ class Table:
     title: str
     columns: Sequence[Column]
     rows: Sequence[Mapping[str, Any]]
-    note: str = ""
 
     def cells(self) -> list[list[str]]:
         """The rows as they are shown."""

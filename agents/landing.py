@@ -22,6 +22,7 @@ import anyio
 from anyio import to_thread
 
 from .errors import AgentError, SourceRefused, StagingFull
+from .slabs import Slabs, open_direct
 
 _NO_RESERVING = {errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP}
 """What file systems say that cannot find room in advance: they do so with each write."""
@@ -50,11 +51,14 @@ def safe_path(root: Path, name: str) -> Path:
 
 
 class Landing:
-    """A draft.  Its calls block, and may come from several threads."""
+    """A draft.  Its calls block, and may come from several threads; each byte may be written only once."""
 
-    def __init__(self, handle: int, target: Path) -> None:
+    def __init__(self, draft: Path, target: Path, slabs: int) -> None:
         self.target = target
-        self._handle = handle
+        draft.parent.mkdir(parents=True, exist_ok=True)
+        self._handle = os.open(draft, os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)
+        self._direct = open_direct(draft)
+        self._slabs = Slabs(self._direct, self._handle, slabs) if self._direct is not None else None
         self._lock = threading.Lock()
 
     def reserve(self, size: int, filled: Iterable[tuple[int, int]]) -> None:
@@ -75,11 +79,25 @@ class Landing:
         """Put *data* at *offset*."""
         view = memoryview(data)
         try:
+            if self._slabs is not None:
+                self._slabs.write(offset, view)
+                return
             while view:
                 written = self._write(offset, view)
                 view, offset = view[written:], offset + written
         except OSError as error:
             raise _translate(error, self.target) from error
+
+    def sync(self) -> None:
+        """Everything is on the disk when this returns.  Nobody may write any more."""
+        if self._slabs is not None:
+            self._slabs.finish()
+        os.fsync(self._handle)
+
+    def close(self) -> None:
+        os.close(self._handle)
+        if self._direct is not None:
+            os.close(self._direct)
 
     def _write(self, offset: int, view: memoryview) -> int:
         if hasattr(os, "pwrite"):
@@ -89,22 +107,29 @@ class Landing:
             return os.write(self._handle, view)
 
 
+SLABS = 8
+"""Slabs that a draft holds unless its caller has more memory to give."""
+
+
 @asynccontextmanager
-async def landing(root: Path, name: str, facts: Mapping[str, str] | None = None) -> AsyncIterator[Landing]:
+async def landing(
+    root: Path, name: str, facts: Mapping[str, str] | None = None, *, slabs: int = SLABS
+) -> AsyncIterator[Landing]:
     """A draft of file *name* below *root*, which appears at the end of the block, if that ends well.
 
-    *facts*: `mode` (octal) and `mtime_ns` are put back.  Nobody may write any more when the block ends.
+    *facts*: `mode` (octal) and `mtime_ns` are put back.  *slabs*: mebibytes that it may hold, and one more for each thread that
+    writes; the more, the farther apart the pieces may be that come.  Nobody may write any more when the block ends.
     """
     target = await to_thread.run_sync(safe_path, root, name)
     draft = target.with_name(f".{uuid.uuid4().hex}.part")
     try:
         try:
-            handle = await to_thread.run_sync(_create, draft)
+            landing = await to_thread.run_sync(Landing, draft, target, slabs)
             try:
-                yield Landing(handle, target)
-                await to_thread.run_sync(os.fsync, handle)
+                yield landing
+                await to_thread.run_sync(landing.sync)
             finally:
-                os.close(handle)
+                landing.close()
             await to_thread.run_sync(_settle, draft, target, facts or {})
         except BaseException:
             with anyio.CancelScope(shield=True), suppress(OSError):
@@ -124,11 +149,6 @@ async def land(
             await to_thread.run_sync(draft.write, at, block)
             at += len(block)
     return draft.target
-
-
-def _create(draft: Path) -> int:
-    draft.parent.mkdir(parents=True, exist_ok=True)
-    return os.open(draft, os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)
 
 
 def _settle(draft: Path, target: Path, facts: Mapping[str, str]) -> None:

@@ -7,11 +7,12 @@ It prints one JSON line: what was read, new and stored, requests by kind, and th
 
 from __future__ import annotations
 
-import asyncio
 import json
 import sys
 import time
 from pathlib import Path
+
+import uvloop
 
 PASSPHRASE = "bench"
 SERIES = "bench"
@@ -85,7 +86,7 @@ def command(
 
 if __name__ == "__main__":
     _BEGAN = time.monotonic()
-    asyncio.run(
+    uvloop.run(  # as the command line does
         main(
             sys.argv[1],
             sys.argv[2],

@@ -1,6 +1,6 @@
 """Memory and cores that all operations of a process share: a sum one can write down.
 
-    base      Python, its libraries, this package's own tables; the index's filter and tables            96 MiB
+    base      Python, its libraries, this package's own tables; tables of packs that lookups follow      96 MiB
     + a share for each operation at work
 
 A backup's share, with w workers, blocks of b bytes, groups of g and packs of p (in plain bytes at most):
@@ -15,14 +15,14 @@ A restore's share, with n requests at the same time:
 
     pieces    on their way, or waiting to be split: 3/2 n; held by batches being opened     (3/2 n + w + 1) x 4 MiB
     rooms     frames that are open and still compressed                                      3 (w + 1) x 2 MiB
-    unpackers a frame being decompressed                                                     w x (512 KiB, or one longest chunk)
+    unpackers a frame being decompressed                                            (w + 2) x (1 MiB, or one longest chunk)
   in order (to a process, to an agent), besides:
     window    plain bytes that came before their turn                                        a fifth of the share, at most 32 MiB
     steps     plain bytes on their way from the workers, and to the consumer                 2 (w + 1) x 2 MiB + 8 MiB
   to a file: the rows of a window and their chunks' ids                                      at most 16 MiB
+    slabs     what is gathered before it is written past the system's cache                  (s + w + 2) x 1 MiB
 
-The index cache is memory-mapped: its pages belong to
-the operating system's cache, and it takes them back under pressure.
+The index cache is memory-mapped: its pages belong to the operating system's cache, and it takes them back under pressure.
 
 `Budget(memory, jobs=n)` divides what is left after the base among n operations at the same time; one more waits.
 """
@@ -60,6 +60,16 @@ class Share:
     def width(self) -> int:
         """Items in work at the same time in each lane."""
         return self.workers + 1
+
+    @property
+    def keepers(self) -> int:
+        """Threads that decompress and write: more than there are cores, since they wait for the disk."""
+        return self.workers + 2
+
+    @property
+    def slabs(self) -> int:
+        """Mebibytes of a restored file that may be begun and not full."""
+        return max(1, min(24, self.memory // 6 // MIB))
 
     def pack_size(self, wish: int, group_size: int, longest_chunk: int) -> int:
         """The target size of packs: *wish*, or less where memory is short."""

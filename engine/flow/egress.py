@@ -102,10 +102,12 @@ class Draft(Protocol):
 
 
 class _Sink(Protocol):
-    """*window*: plain bytes of rows that may be worked on out of order; *batch*: plain bytes of one step, 0 for any number."""
+    """*window*: plain bytes of rows that may be worked on out of order; *batch*: plain bytes of one step, 0 for any number;
+    *waits*: `keep` may wait for a disk."""
 
     window: int
     batch: int
+    waits: bool
 
     def keep(self, offset: int, data: memoryview) -> bytes:
         """On a worker thread, in any order: take what belongs at *offset* of the stream; return what `send` is to be given."""
@@ -122,6 +124,7 @@ class _InOrder(_Sink):
     out: Channel[bytes | memoryview]
     window: int
     batch: int = BATCH
+    waits: bool = False
 
     def keep(self, offset: int, data: memoryview) -> bytes:
         return bytes(data)
@@ -141,6 +144,7 @@ class _Scattered(_Sink):
     on_done: Callable[[int], None]
     window: int = WIDE_WINDOW
     batch: int = 0
+    waits: bool = True
 
     def keep(self, offset: int, data: memoryview) -> bytes:
         self.draft.write(offset, data)
@@ -345,6 +349,8 @@ async def _deliver(
     cpu: anyio.CapacityLimiter,
 ) -> bytes:
     slots = anyio.Semaphore(share.requests)
+    # A sink that writes waits for the disk now and then; meanwhile another thread has the core.
+    keeping = anyio.CapacityLimiter(share.keepers) if sink.waits else cpu
     rooms: list[_Room] = []
     unpackers: list[Unpacker] = []
     keep = partial(_keep, namer=make_namer(id_key), sink=sink, unpackers=unpackers)
@@ -375,7 +381,7 @@ async def _deliver(
         async def unpack(item: _Window | _Placed) -> _Window | list[_Kept]:
             if isinstance(item, _Window):
                 return item
-            kept = await to_thread.run_sync(keep, item.frames, limiter=cpu)
+            kept = await to_thread.run_sync(keep, item.frames, limiter=keeping)
             item.room.users -= 1
             if not item.room.users:
                 rooms.append(item.room)

@@ -247,7 +247,7 @@ class _Restore:
         files = []
         for snapshot, record in wanted:
             fetch.emit(StreamStarted(self.series, record.name, record.size))
-            async with landing(root, record.name, record.facts) as draft:
+            async with landing(root, record.name, record.facts, slabs=fetch.share.slabs) as draft:
                 digest = await scatter(
                     record.recipe,
                     sources.of(snapshot),

@@ -118,6 +118,9 @@ class _Sink(Protocol):
     async def hole(self, size: int) -> None:
         """In the order of the stream: *size* zeros."""
 
+    def sent(self) -> None:
+        """So much for now."""
+
 
 @dataclass(slots=True)
 class _InOrder(_Sink):
@@ -137,6 +140,9 @@ class _InOrder(_Sink):
             zeros = memoryview(_ZEROS)[: size - start]
             await self.out.send(zeros, len(zeros))
 
+    def sent(self) -> None:
+        pass
+
 
 @dataclass(slots=True)
 class _Scattered(_Sink):
@@ -145,16 +151,22 @@ class _Scattered(_Sink):
     window: int = WIDE_WINDOW
     batch: int = 0
     waits: bool = True
+    done: int = 0
 
     def keep(self, offset: int, data: memoryview) -> bytes:
         self.draft.write(offset, data)
         return b""
 
     async def send(self, kept: bytes, size: int) -> None:
-        self.on_done(size)
+        self.done += size
 
     async def hole(self, size: int) -> None:
-        self.on_done(size)
+        self.done += size
+
+    def sent(self) -> None:
+        done, self.done = self.done, 0
+        if done:
+            self.on_done(done)
 
 
 async def egress(
@@ -563,6 +575,7 @@ class _Delivery:
             for kept in item:
                 self._parts.setdefault(kept.part.row, deque()).append(kept)
         await self._send()
+        self._sink.sent()
 
     def finish(self) -> bytes:
         """The digest, when all has been taken."""

@@ -45,8 +45,8 @@ INLINE_JOIN = 256 << 10
 """Streams with chunks of at most this many bytes are joined by the event loop: that takes less time than an errand to a thread."""
 
 
-SCATTERED = 1 << 20
-LEAST_SCATTERED = 128 << 10
+SCATTERED = 512 << 10
+LEAST_SCATTERED = 64 << 10
 """A group is not filled up from more than so much of the stream, once it has this many bytes.
 
 Chunks that lie far apart in the stream grow old one by one; a restore long after opens the whole group for the few that are left.

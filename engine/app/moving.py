@@ -152,6 +152,7 @@ def _json_result(context: Context, result: restore_op.RestoreResult) -> None:
         {
             **plan_values(result.plan),
             "restored": result.restored,
+            "reused": result.reused,
             "seconds": result.seconds,
             "requests": result.requests,
             "files": [str(file) for file in result.files],
@@ -167,6 +168,7 @@ def _print_result(context: Context, source: str, result: restore_op.RestoreResul
     context.say(f"Restored {source} from snapshot {plan.base.snapshot.id}.")
     rows = [
         ("restored", amount(result.restored, result.seconds)),
+        ("reused", share(result.reused, result.restored) if result.reused else ""),
         ("full", f"of {isoformat(plan.base.time)}"),
         ("logs", count(len(plan.logs), "log extent") if plan.logs else ""),
         ("store", requests(result.requests)),

@@ -74,7 +74,10 @@ class Found(Event):
 
 @dataclass(frozen=True, slots=True)
 class Finished(Event):
-    """The operation ended well.  *seconds* of wall time; *requests* sent to the store, by kind."""
+    """The operation ended well.  *seconds* of wall time; *requests* sent to the store, by kind.
+
+    *reused*: of what a restore has *done*, the bytes that were taken from files that it replaced.
+    """
 
     operation: str
     seconds: float
@@ -84,6 +87,7 @@ class Finished(Event):
     requests: dict[str, int]
     snapshot: str = ""
     result: str = ""
+    reused: int = 0
 
 
 Emit: TypeAlias = Callable[[Event], None]

@@ -21,6 +21,10 @@ A restore's share, with n requests at the same time:
     steps     plain bytes on their way from the workers, and to the consumer                 2 (w + 1) x 2 MiB + 8 MiB
   to a file: the rows of a window and their chunks' ids                                      at most 16 MiB
     slabs     what is gathered before it is written past the system's cache                  (s + w + 2) x 1 MiB
+  onto an older file, besides:
+    known     the stream's chunks that are looked for in it, 80 bytes each                  an eighth of the share
+    blocks    being read, or named                                                           (w + 2) x (2 MiB + one longest chunk)
+    tables    held ready; being read                                                         4 MiB, 4 x (256 KiB, or one table)
 
 The index cache is memory-mapped: its pages belong to the operating system's cache, and it takes them back under pressure.
 
@@ -47,6 +51,10 @@ RECIPE = 4 * MIB
 LEAST_PACK = MIB
 RANGE = 4 * MIB
 """Bytes of one ranged GET of a restore."""
+OLDER_BLOCK = 2 * MIB
+TABLES = 4 * MIB
+TABLE = 4 * MIB
+"""The largest table of a pack that a restore reads; they have some tens of kilobytes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +119,15 @@ class Share:
     def window(self) -> int:
         """Plain bytes that a restore in order may hold before their turn comes."""
         return min(32 * MIB, self.memory // 5)
+
+    @property
+    def known(self) -> int:
+        """Chunks of a stream that a restore onto an older file looks for at the same time (about 80 bytes each)."""
+        return self.memory // 8 // 80
+
+    def can_reuse(self, longest_chunk: int) -> bool:
+        """Is there room for blocks of an older file with such chunks?"""
+        return (self.width + 1) * (OLDER_BLOCK + longest_chunk) <= self.memory // 4
 
 
 class Budget:

@@ -10,13 +10,14 @@ stream they belong, and that they fit there, before anything is decompressed.
 What is done with plain bytes is the sink's affair.  `egress` keeps those that its window wants and sends them on in order.  `scatter`
 writes them where they belong, on the thread that has just decompressed and named them and from memory that it uses again; it
 holds no plain bytes, so its windows are a gigabyte long, and a stream in many pieces takes few reads more than one in few.
+What a `Supply` has put into the draft already is not fetched; its ids enter the digest all the same.
 """
 
 from __future__ import annotations
 
 from array import array
 from collections import OrderedDict, deque
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import accumulate
@@ -33,19 +34,22 @@ from ..base.errors import Damaged
 from ..base.ids import PackId
 from ..format.aead import Reader
 from ..format.names import pack_name
-from ..format.pack import Body, PackKey, Unpacker, header_size
-from ..format.recipe import MAX_DEPTH, Hole, Recipe, Row, decode_rows, hole_mark
+from ..format.pack import TRAILER, Body, PackKey, PackTable, Unpacker, header_size, open_table, table_span
+from ..format.recipe import MAX_DEPTH, Hole, Recipe, Row, Run, decode_rows, hole_mark
 from ..format.sealed import ObjectSeal
 from .budget import RANGE, Share
 from .channel import Channel
 from .closing import closing
 from .lane import Lane
-from .reads import Extent, FrameSplitter, Need, extents, windows
+from .reads import Extent, FrameSplitter, Need, Stretch, Taken, extents, windows
 
 BATCH = 2 << 20
 """Sealed bytes, and in `egress` plain bytes too, that a worker thread is handed at once; a larger frame comes alone."""
 
 WIDE_WINDOW = 1 << 30
+
+TAIL = 256 << 10
+"""Bytes read from a pack's end at most, when its table is looked for: nearly always all of it comes along."""
 
 _KEYS = 4096
 _ZEROS = bytes(1 << 20)
@@ -90,6 +94,30 @@ class PackSource:
                     self._opening.pop(self._keys.popitem(last=False)[0], None)
         return key
 
+    def embeds(self, pack: PackId) -> bool:
+        """Is the pack at hand, and reading it no request?"""
+        return pack in self._embedded
+
+    async def table(self, pack: PackId, *, after: int, limit: int) -> PackTable:
+        """The pack's table, which lies behind byte *after*; raise `Damaged` if it cannot be had, or takes more than *limit* bytes."""
+        if (held := self._embedded.get(pack)) is not None:
+            size = len(held)
+        else:
+            try:
+                size = (await self._store.stat(pack_name(pack))).size
+            except ObjectMissing:
+                raise Damaged("a pack that a snapshot needs is missing", pack=pack.hex()) from None
+        header = (await self.key(pack)).header  # that the frames need too
+        start = max(min(after, size - TRAILER), size - TAIL, 0)
+        tail = await self.read(pack, start, size - start)
+        offset, length = table_span(tail, size)
+        if length > limit:
+            raise Damaged("a pack's table is larger than there is room for", pack=pack.hex(), size=length)
+        if offset < start:
+            tail, start = await self.read(pack, offset, length), offset
+        sealed = memoryview(tail)[offset - start : offset - start + length]
+        return await to_thread.run_sync(open_table, header, sealed, self._seal)
+
 
 class Draft(Protocol):
     """Where `scatter` puts a stream.  Its calls block, and come from several threads."""
@@ -99,6 +127,16 @@ class Draft(Protocol):
 
     def write(self, offset: int, data: memoryview) -> None:
         """Keep *data*, which is used again after the call."""
+
+
+class Supply(Protocol):
+    """Has some of a stream's chunks without fetching them, and puts them into the draft."""
+
+    async def stretches(self, rows: bytes, out: Channel[Sequence[Stretch]]) -> None:
+        """Send what the stream's *rows* (encoded) stand for, in order, in batches; `Taken` is what the draft has now.
+
+        End *out*, or tear it.
+        """
 
 
 class _Sink(Protocol):
@@ -181,7 +219,7 @@ async def egress(
     """Send the stream's bytes into *out*, in order, and return its digest; the caller ends or tears *out*."""
     rows = await _stream_rows(recipe, source, id_key=id_key, share=share, cpu=cpu)
     sink = _InOrder(out, share.window)
-    return await _deliver(decode_rows(rows), source, sink, id_key=id_key, share=share, cpu=cpu)
+    return await _deliver(_batch(decode_rows(rows)), source, sink, id_key=id_key, share=share, cpu=cpu)
 
 
 async def scatter(
@@ -194,17 +232,24 @@ async def scatter(
     id_key: bytes,
     share: Share,
     cpu: anyio.CapacityLimiter,
+    supply: Supply | None = None,
 ) -> bytes:
     """Put the stream's bytes, *size* of them, into *draft* and return its digest; until that is compared they are not to be used.
 
-    *on_done* is told how many more bytes are there, in the order of the stream.
+    *on_done* is told how many more bytes are there, in the order of the stream.  What *supply* puts into the draft is not fetched.
     """
     rows = await _stream_rows(recipe, source, id_key=id_key, share=share, cpu=cpu)
     if sum(row.plain for row in decode_rows(rows)) != size:
         raise Damaged("a stream's recipe does not add up to its size", size=size)
     await to_thread.run_sync(draft.reserve, size, list(_filled(decode_rows(rows))))
     sink = _Scattered(draft, on_done)
-    return await _deliver(decode_rows(rows), source, sink, id_key=id_key, share=share, cpu=cpu)
+    if supply is None:
+        return await _deliver(_batch(decode_rows(rows)), source, sink, id_key=id_key, share=share, cpu=cpu)
+    batches: Channel[Sequence[Stretch]] = Channel(1)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(supply.stretches, rows, batches)
+        digest = await _deliver(batches, source, sink, id_key=id_key, share=share, cpu=cpu)
+    return digest  # noqa: RET504  # for all that mypy knows, a task group may end without it
 
 
 def _filled(rows: Iterable[Row]) -> Iterator[tuple[int, int]]:
@@ -266,7 +311,7 @@ async def _collect(
     async def deliver() -> None:
         with out:
             sink = _InOrder(out, share.window)
-            await _deliver(decode_rows(rows), source, sink, id_key=id_key, share=share, cpu=cpu)
+            await _deliver(_batch(decode_rows(rows)), source, sink, id_key=id_key, share=share, cpu=cpu)
 
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(deliver)
@@ -279,7 +324,7 @@ async def _collect(
 class _Window:
     """The word that what follows belongs to these rows, the first of which begins at *start* of the stream."""
 
-    rows: list[Row]
+    rows: list[Stretch]
     start: int
 
 
@@ -351,8 +396,12 @@ class _Kept:
     kept: bytes
 
 
+async def _batch(rows: Iterable[Stretch]) -> AsyncIterator[Iterable[Stretch]]:
+    yield rows
+
+
 async def _deliver(
-    rows: Iterable[Row],
+    batches: AsyncIterable[Iterable[Stretch]],
     source: PackSource,
     sink: _Sink,
     *,
@@ -402,7 +451,7 @@ async def _deliver(
         fetched: Lane[_Window | _Piece, _Window | _Fetched] = Lane(tasks, fetch, share.pieces)
         opened: Lane[_Window | list[_Sealed], _Window | _Opened] = Lane(tasks, open_batch, share.width)
         unpacked: Lane[_Window | _Placed, _Window | list[_Kept]] = Lane(tasks, unpack, 2 * share.width)
-        tasks.start_soon(_plan_reads, rows, fetched, sink.window)
+        tasks.start_soon(_plan_reads, batches, fetched, sink.window)
         tasks.start_soon(_split_frames, fetched, opened)
         tasks.start_soon(_place_frames, opened, unpacked, sink.batch)
         delivery = _Delivery(sink)
@@ -413,15 +462,18 @@ async def _deliver(
 
 
 async def _plan_reads(
-    rows: Iterable[Row], fetched: Lane[_Window | _Piece, _Window | _Fetched], size: int
+    batches: AsyncIterable[Iterable[Stretch]],
+    fetched: Lane[_Window | _Piece, _Window | _Fetched],
+    size: int,
 ) -> None:
     at = 0
-    for window in windows(rows, size):
-        await fetched.submit(_Window(window, at))
-        at += sum(row.plain for row in window)
-        for extent in extents(window):
-            for number, (start, length) in enumerate(extent.pieces()):
-                await fetched.submit(_Piece(extent.pack, start, length, None if number else extent))
+    async for rows in batches:
+        for window in windows(rows, size):
+            await fetched.submit(_Window(window, at))
+            at += sum(row.plain for row in window)
+            for extent in extents(window):
+                for number, (start, length) in enumerate(extent.pieces()):
+                    await fetched.submit(_Piece(extent.pack, start, length, None if number else extent))
     fetched.end()
 
 
@@ -512,11 +564,11 @@ class _Places:
         self._rows = window.rows
         self._starts = list(accumulate((row.plain for row in window.rows), initial=window.start))
         self._seen: dict[int, tuple[int, int]] = {}
-        self._left = sum(1 for row in window.rows if not isinstance(row, Hole))
+        self._left = sum(1 for row in window.rows if isinstance(row, Run))
 
     def place(self, need: Need, body: Body) -> _Part:
         row = self._rows[need.row]
-        assert not isinstance(row, Hole)
+        assert isinstance(row, Run)
         chunks, plain = self._seen.get(need.row, (0, 0))
         there = len(body.ends) - need.skip
         count = min(there, row.count - chunks) if need.count is None else need.count
@@ -561,7 +613,7 @@ class _Delivery:
     def __init__(self, sink: _Sink) -> None:
         self._sink = sink
         self._digest = blake3()
-        self._window: Sequence[Row] = ()
+        self._window: Sequence[Stretch] = ()
         self._parts: dict[int, deque[_Kept]] = {}
         self._row = 0
         self._chunks = 0
@@ -580,9 +632,15 @@ class _Delivery:
     def finish(self) -> bytes:
         """The digest, when all has been taken."""
         self._check_end()
+        self._name(b"")
+        return self._digest.digest()
+
+    def _name(self, ids: bytes) -> None:
+        """Chunks follow, or the end: what was a hole before is complete."""
         if self._hole:
             self._digest.update(hole_mark(self._hole))
-        return self._digest.digest()
+            self._hole = 0
+        self._digest.update(ids)
 
     async def _send(self) -> None:
         """Send all that is complete from the front."""
@@ -593,14 +651,16 @@ class _Delivery:
                 await self._sink.hole(row.plain)
                 self._row += 1
                 continue
+            if isinstance(row, Taken):
+                self._name(row.ids)
+                await self._sink.send(b"", row.plain)
+                self._row += 1
+                continue
             parts = self._parts.get(self._row)
             if not parts:
                 return
-            if self._hole:
-                self._digest.update(hole_mark(self._hole))
-                self._hole = 0
             kept = parts.popleft()
-            self._digest.update(kept.ids)
+            self._name(kept.ids)
             self._chunks += kept.part.count
             await self._sink.send(kept.kept, kept.part.size)
             if self._chunks == row.count:

@@ -12,11 +12,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 from ..base.errors import Damaged
 from ..base.ids import PackId
 from ..format.pack import MAX_FRAME, PackKey
-from ..format.recipe import Hole, Row, Run
+from ..format.recipe import Hole, Run
 from .budget import RANGE
 
 GAP = 256 << 10
@@ -26,6 +27,18 @@ NEAR_START = 128 << 10
 """An extent that begins before this offset is read from byte 0, so that the pack's header comes along."""
 
 MOST_ROWS = 16384
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """Chunks with these *ids*, of *plain* bytes in all, that are where they belong already: nothing is read for them."""
+
+    ids: bytes
+    plain: int
+
+
+Stretch: TypeAlias = Run | Hole | Taken
+"""A piece of a stream that a restore goes through: a recipe's row, or what need not be fetched of one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,9 +65,9 @@ class Extent:
             yield start, min(RANGE, self.end - start)
 
 
-def windows(rows: Iterable[Row], size: int) -> Iterator[list[Row]]:
-    """Rows in lists of at most *size* plain bytes, or of one row that alone is larger; holes count nothing."""
-    window: list[Row] = []
+def windows(rows: Iterable[Stretch], size: int) -> Iterator[list[Stretch]]:
+    """Rows in lists of at most *size* plain bytes, or of one row that alone is larger; what is not read counts nothing."""
+    window: list[Stretch] = []
     held = 0
     for row in rows:
         plain = row.plain if isinstance(row, Run) else 0
@@ -67,11 +80,11 @@ def windows(rows: Iterable[Row], size: int) -> Iterator[list[Row]]:
         yield window
 
 
-def extents(window: Sequence[Row]) -> list[Extent]:
+def extents(window: Sequence[Stretch]) -> list[Extent]:
     """The reads that a window needs: packs in the order of their first use, each pack from front to back."""
     packs: dict[PackId, list[tuple[int, Run]]] = {}
     for number, row in enumerate(window):
-        if not isinstance(row, Hole):
+        if isinstance(row, Run):
             packs.setdefault(row.pack, []).append((number, row))
     found: list[Extent] = []
     for pack, runs in packs.items():

@@ -57,7 +57,7 @@ KEPT_ROOM = 4 << 20
 """Bytes that an `Unpacker` holds on to at most: a larger frame's memory goes with the next one."""
 
 _FIXED = 18
-_TRAILER = 12
+TRAILER = 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -335,10 +335,10 @@ def parse_header(data: bytes | memoryview) -> bytes:
 
 def table_span(tail: bytes | memoryview, pack_size: int) -> tuple[int, int]:
     """(offset, size) of the sealed table, from the last 12 bytes of the pack or more."""
-    if len(tail) < _TRAILER or bytes(tail[-8:]) != MAGIC:
+    if len(tail) < TRAILER or bytes(tail[-8:]) != MAGIC:
         raise Damaged("a pack does not end as a pack does")
-    size = int.from_bytes(tail[-_TRAILER:-8], "little")
-    offset = pack_size - _TRAILER - size
+    size = int.from_bytes(tail[-TRAILER:-8], "little")
+    offset = pack_size - TRAILER - size
     if size > MAX_TABLE or offset < _FIXED:
         raise Damaged("a pack's table has an impossible length", size=size)
     return offset, size

@@ -2,6 +2,8 @@
 
 A stream that fails half way is torn where it is consumed: no file appears under its name, the process is killed, the agent is
 cancelled.  What is restored is the same bytes: every chunk's id is recomputed, and the stream's digest compared at its end.
+
+A file that is to be replaced is read first: what it has of the stream is taken from it (`flow.older`), and only the rest fetched.
 """
 
 from __future__ import annotations
@@ -19,8 +21,11 @@ from anyio.abc import TaskGroup
 
 from ...agents.base import Agent, RestoreEnd, RestoreJob, StoredStream
 from ...agents.errors import AgentError
-from ...agents.landing import landing
+from ...agents.existing import Existing, existing
+from ...agents.filling import entered
+from ...agents.landing import Landing, landing
 from ...agents.process import running
+from ...chunker.params import CutParams
 from ...store.observe import ObservedStore, RequestCounts
 from ..base.errors import Damaged, NotFound, Refused
 from ..base.events import Emit, Finished, Phase, Progress, Started, StreamFinished, StreamStarted, Warned
@@ -28,6 +33,9 @@ from ..flow.budget import Budget, Share
 from ..flow.channel import Channel
 from ..flow.closing import closing
 from ..flow.egress import PackSource, egress, scatter
+from ..flow.older import LEAST, OlderFile
+from ..flow.tables import Tables
+from ..format.recipe import decode_rows
 from ..format.snapshot import Snapshot, StreamRecord
 from ..plan.chain import Entry, RestorePlan, plan_restore, plan_snapshot
 from ..repo.repository import Repository
@@ -43,7 +51,10 @@ WINDOW = 8 << 20
 
 @dataclass(frozen=True, slots=True)
 class RestoreResult:
-    """*files* are what was written to a directory; *end* is what an agent reached."""
+    """*files* are what was written to a directory; *end* is what an agent reached.
+
+    *reused*: of the bytes *restored*, those that were taken from files that were replaced; a dry run does not know them.
+    """
 
     plan: RestorePlan
     restored: int
@@ -51,6 +62,7 @@ class RestoreResult:
     requests: dict[str, int]
     files: tuple[Path, ...] = ()
     end: RestoreEnd | None = None
+    reused: int = 0
 
 
 async def plan(
@@ -89,7 +101,8 @@ def restore(
 ) -> Operation[RestoreResult]:
     """Restore *series* to where `plan` says.  *streams* limits what goes to a directory or a process; a process takes one stream.
 
-    *force* lets a directory's files be replaced, or an agent's target be other than empty.  *dry_run* reads snapshots only.
+    *force* lets a directory's files be replaced, or an agent's target be other than empty; of a file that is there already, only what
+    differs is fetched.  *dry_run* reads snapshots only.
     """
     job = _Restore(repo, series, to, at, snapshot, streams, force, dry_run, budget or Budget(), staging)
     return Operation(job.run)
@@ -148,6 +161,7 @@ class _Fetch:
     share: Share
     total: int
     done: int = 0
+    reused: int = 0
 
     def tally(self, size: int) -> None:
         self.done += size
@@ -193,9 +207,19 @@ class _Restore:
             seconds = time.monotonic() - began
             requests = dict(self.counts.requests)
             emit(
-                Finished(self.series, "restore", seconds, fetch.done, 0, 0, requests, chosen.base.snapshot.id)
+                Finished(
+                    self.series,
+                    "restore",
+                    seconds,
+                    fetch.done,
+                    0,
+                    0,
+                    requests,
+                    chosen.base.snapshot.id,
+                    reused=fetch.reused,
+                )
             )
-            return RestoreResult(chosen, fetch.done, seconds, requests, tuple(files), end)
+            return RestoreResult(chosen, fetch.done, seconds, requests, tuple(files), end, fetch.reused)
 
     def _check(self, chosen: RestorePlan) -> None:
         names = {stream.name for stream in chosen.base.snapshot.streams} | {
@@ -244,25 +268,49 @@ class _Restore:
                         file=str(root / record.name),
                     )
         fetch.total = sum(record.size for _, record in wanted)
+        tables = await self._tables(repo, root, wanted)
         files = []
         for snapshot, record in wanted:
             fetch.emit(StreamStarted(self.series, record.name, record.size))
-            async with landing(root, record.name, record.facts, slabs=fetch.share.slabs) as draft:
+            source = sources.of(snapshot)
+            async with (
+                landing(root, record.name, record.facts, slabs=fetch.share.slabs) as draft,
+                entered(existing(draft.target)) as old,
+            ):
+                older = _older(repo, record, old, draft, source, tables, fetch) if old and tables else None
                 digest = await scatter(
                     record.recipe,
-                    sources.of(snapshot),
+                    source,
                     draft,
                     size=record.size,
                     on_done=fetch.tally,
                     id_key=repo.secrets.id_key,
                     share=fetch.share,
                     cpu=self.budget.cpu,
+                    supply=older,
                 )
                 if digest != record.digest:
                     raise Damaged("a restored stream is not what was backed up", stream=record.name)
+            fetch.reused += older.taken if older else 0
             files.append(draft.target)
             fetch.emit(StreamFinished(self.series, record.name, record.size))
         return files
+
+    async def _tables(
+        self, repo: Repository, root: Path, wanted: Sequence[tuple[Snapshot, StreamRecord]]
+    ) -> Tables | None:
+        """Tables for files that are there already, if there is one that may be replaced."""
+        if not self.force:
+            return None
+        for _, record in wanted:
+            if await anyio.Path(root / record.name).is_file():
+                break
+        else:
+            return None
+        tables = Tables(await repo.cached_index())
+        recipes = (record.recipe for _, record in wanted if not record.recipe.depth)
+        await tables.expect(row for recipe in recipes for row in decode_rows(recipe.rows))
+        return tables
 
     async def _to_process(
         self, repo: Repository, chosen: RestorePlan, tasks: TaskGroup, fetch: _Fetch, command: Sequence[str]
@@ -305,6 +353,37 @@ class _Restore:
                 emit_warning=lambda message: fetch.emit(Warned(self.series, message)),
             )
             return await agent.restore(job)
+
+
+def _older(
+    repo: Repository,
+    record: StreamRecord,
+    old: Existing,
+    draft: Landing,
+    source: PackSource,
+    tables: Tables,
+    fetch: _Fetch,
+) -> OlderFile | None:
+    """The file that is to be replaced, if it may spare us something."""
+    try:
+        params = CutParams(record.rule, record.mean)  # type: ignore[arg-type]  # or it says so
+    except ValueError:
+        return None
+    if min(old.size, record.size) < LEAST or not fetch.share.can_reuse(params.max):
+        return None
+    return OlderFile(
+        old.fill,
+        old.size,
+        params,
+        draft,
+        source,
+        tables,
+        cut_key=repo.secrets.cut_key,
+        id_key=repo.secrets.id_key,
+        share=fetch.share,
+        cpu=fetch.budget.cpu,
+        expected=not record.recipe.depth,
+    )
 
 
 class _Sources:

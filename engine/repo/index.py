@@ -32,7 +32,7 @@ import zlib
 from array import array
 from bisect import bisect_right
 from collections import OrderedDict
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
@@ -268,6 +268,16 @@ class Index:
             while self._held_bytes > TABLES and len(self._held) > 1:
                 self._held_bytes -= len(self._held.popitem(last=False)[1].ids)
         return held
+
+    def numbers(self, packs: Container[PackId]) -> dict[PackId, int]:
+        """Which of *packs* the cache has ever taken in, whether or not they are listed still."""
+        with self._env.begin(db=self._pack_db) as txn:
+            return {bytes(pack): int.from_bytes(key, "big") for key, pack in txn.cursor() if pack in packs}
+
+    def table(self, number: int) -> PackTable | None:
+        """The table of pack *number*; None if the cache has not got it whole."""
+        with self._env.begin(db=self._tables) as txn:
+            return _read_table(txn, number)
 
     def packs(self) -> frozenset[PackId]:
         """All packs that lookups may name."""

@@ -1,7 +1,7 @@
 """A repository over a store: create it, open it, read what it holds.
 
 `open_repository` reads the configuration, unlocks a key slot, and checks that the configuration was written by somebody who holds
-the secrets.  The index is opened when a backup first needs it; restore, list and check never do.
+the secrets.  The index is opened when a backup first needs it; list and check never do, and a restore only looks into what is there.
 """
 
 from __future__ import annotations
@@ -86,6 +86,15 @@ class Repository:
                 await to_thread.run_sync(self._shared.index.close)
                 self._shared.index = await to_thread.run_sync(Index.open, None)
                 await sync_index(self._shared.index, self.store, self.seal, DOMAIN)
+            return self._shared.index
+
+    async def cached_index(self) -> Index | None:
+        """The dedup index as it was left here, for what never changes: packs' tables.  None if there is none; nothing is fetched."""
+        async with self._shared.opening:
+            if self._shared.index is None and self._shared.cache is not None:
+                directory = self._shared.cache / self.id / DOMAIN
+                if await anyio.Path(directory).is_dir():
+                    self._shared.index = await to_thread.run_sync(Index.open, directory)
             return self._shared.index
 
     async def snapshots(self, series: str | None = None) -> list[SnapshotName]:

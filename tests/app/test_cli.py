@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -270,6 +271,22 @@ def test_one_stream_goes_to_a_command(desk: Desk):
     desk.run("restore", "docs", "--to-command", f"{sys.executable} {script}", "--stream", "sub/b.txt")
 
     assert (desk.root / "kept").read_bytes() == b"b" * 1000
+
+
+def test_a_restore_onto_older_files_tells_what_it_took_from_them(desk: Desk):
+    desk.plain_repository()
+    desk.write("data/a.txt", "".join(f"line {number} of a table\n" for number in range(50_000)))
+    desk.run("backup", "docs")
+    size = (desk.root / "data/a.txt").stat().st_size
+
+    first = desk.run("restore", "docs", "--to", "out")
+    again = desk.run("restore", "docs", "--to", "out", "--force")
+    lines = desk.run("restore", "docs", "--to", "out", "--force", "--json")
+
+    assert "reused" not in first.out
+    assert re.search(r"reused +1.\d+ MiB \(9\d\.\d %\)", again.out)
+    assert lines.only("restored")["reused"] == lines.only("finished")["reused"] == size
+    assert same_files(desk.root / "data", desk.root / "out")
 
 
 def test_events_and_results_as_json(desk: Desk):

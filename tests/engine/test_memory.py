@@ -49,7 +49,7 @@ async def main():
             await strandline.backup(repo, Source(), series="s", budget=budget)
         else:
             target = Source() if what == "restore" else Path(place) / "target"
-            await strandline.restore(repo, series="s", to=target, budget=budget)
+            await strandline.restore(repo, series="s", to=target, force=True, budget=budget)
 
 asyncio.run(main())
 status = Path("/proc/self/status").read_text()
@@ -61,7 +61,7 @@ print(next(line.split()[1] for line in status.splitlines() if line.startswith("V
 @pytest.mark.parametrize("allowed", [256 << 20, 176 << 20])
 def test_full_unchanged_full_and_restore_stay_within_their_memory(tmp_path: Path, allowed: int) -> None:
     peaks: dict[str, int] = {}
-    for what in ("init", "backup", "backup", "restore", "restore to a file"):
+    for what in ("init", "backup", "backup", "restore", "restore to a file", "restore onto it"):
         # The child reads its own peak: what wait4 tells includes the memory of the process that forked it.
         command = [sys.executable, "-c", CHILD, str(tmp_path / "r"), what, str(320 << 20), str(allowed)]
         done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=True)

@@ -108,7 +108,11 @@ def backup(
     "--stream", "streams", multiple=True, metavar="NAME", help="Only this stream (may be given again)."
 )
 @click.option("--dry-run", is_flag=True, help="Say what would be done.")
-@click.option("--force", is_flag=True, help="Replace files; restore into a target that is not empty.")
+@click.option(
+    "--force",
+    is_flag=True,
+    help="Replace files (only what differs is fetched); restore into a target that is not empty.",
+)
 @common
 def restore(
     context: Context, /, source: str, to: str, into: str, to_command: str, **options: Any

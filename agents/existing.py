@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,10 +23,14 @@ _FLAGS = (
 
 @dataclass(frozen=True, slots=True)
 class Existing:
-    """A file's bytes from its beginning, and how many there were when it was opened.  *fill* may raise `OSError`."""
+    """A file's bytes from its beginning, and how many there were when it was opened.
+
+    `skip(unit)` leaves out some times *unit* bytes if they are a hole, and says how many.  Both calls may raise `OSError`.
+    """
 
     fill: Fill
     size: int
+    skip: Callable[[int], int]
 
 
 @contextmanager
@@ -43,7 +47,11 @@ def existing(path: Path) -> Iterator[Existing | None]:
         status = os.fstat(handle)
         if stat.S_ISREG(status.st_mode):
             file = io.FileIO(handle, closefd=False)
-            yield Existing(SparseReader(file).fill if is_sparse(status) else file.readinto, status.st_size)
+            if is_sparse(status):
+                reader = SparseReader(file)
+                yield Existing(reader.fill, status.st_size, reader.skip)
+            else:
+                yield Existing(file.readinto, status.st_size, lambda unit: 0)
         else:
             yield None
     finally:

@@ -43,6 +43,14 @@ class SparseReader:
         self._at += size
         return size
 
+    def skip(self, unit: int) -> int:
+        """If the next bytes are a hole, leave out as many times *unit* of them as it has; return how many bytes that is."""
+        if self._at >= self._hole:
+            self._look()
+        size = max(0, self._data - self._at) // unit * unit
+        self._at += size
+        return size
+
     def _look(self) -> None:
         """Where does data begin, and where does it end?"""
         handle = self._file.fileno()

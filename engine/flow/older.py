@@ -11,6 +11,8 @@ The stream goes through in segments, so that memory is bounded.  A segment's row
 the end of the segment after it; chunks found after that are fetched.  With 256 MiB and chunks of 8 KiB a segment has half a gigabyte.
 Of a stream in fewer segments than four nothing is passed on before the older file has been read to its end, or to twice the stream's size.
 
+Its holes are not read: in zeros all chunks are equally long, so a whole number of them can be left out.
+
 A chunk that the stream has several times is taken for the place that lies beside what was taken before, or for one of the others.
 """
 
@@ -19,7 +21,7 @@ from __future__ import annotations
 from array import array
 from bisect import bisect_right
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import anyio
@@ -63,7 +65,8 @@ class _Cut:
 
 
 class OlderFile(Supply):
-    """*fill* reads the older file, which has *size* bytes, on worker threads; an `OSError` is its end.
+    """*fill* reads the older file, which has *size* bytes, on worker threads; an `OSError` is its end.  `skip(unit)` leaves out some times
+    *unit* bytes if a hole comes next, and says how many.
 
     *expected*: the tables have been told of the stream's rows.  *taken*: bytes that have been put into the draft.
     """
@@ -71,6 +74,7 @@ class OlderFile(Supply):
     def __init__(
         self,
         fill: Fill,
+        skip: Callable[[int], int],
         size: int,
         params: CutParams,
         draft: Draft,
@@ -85,6 +89,7 @@ class OlderFile(Supply):
     ) -> None:
         self.taken = 0
         self._fill = fill
+        self._skip = skip
         self._size = size
         self._draft = draft
         self._source = source
@@ -93,6 +98,7 @@ class OlderFile(Supply):
         self._cpu = cpu
         self._cutter = make_cutter(params, cut_key)
         self._longest = params.max
+        self._zeros = make_cutter(params, cut_key).cut(bytes(2 * params.max), final=False)[0]
         self._namer = make_namer(id_key)
         self._blocks = Blocks(share.width + 1, OLDER_BLOCK)
         self._most = max(1, share.known // SEGMENTS)
@@ -154,6 +160,8 @@ class OlderFile(Supply):
     def _cut(self, block: Block) -> _Cut:
         """The next chunks, in *block*."""
         try:
+            if not self._rest.strip(b"\0"):
+                self._at += self._skip(self._zeros)
             while len(room := block.room) and not self._ended:
                 size = self._fill(room)
                 block.stop += size

@@ -373,6 +373,7 @@ def _older(
         return None
     return OlderFile(
         old.fill,
+        old.skip,
         old.size,
         params,
         draft,

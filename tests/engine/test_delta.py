@@ -22,6 +22,7 @@ from strandline.engine.flow import older
 from strandline.engine.flow.budget import Share
 from strandline.engine.flow.recipes import RecipeBuilder
 from strandline.engine.format.pack import PackTable, table_span
+from strandline.engine.format.recipe import Run, decode_rows
 from strandline.engine.ops import restore as restore_op
 from strandline.engine.repo.index import Index
 from strandline.engine.repo.repository import opened_repository
@@ -323,6 +324,48 @@ async def test_holes_stay_holes_and_are_neither_read_nor_written(desk: Desk) -> 
     assert desk.file() == data
     assert result.reused >= 2 * MIB - 100_000  # a chunk that ends in a hole
     assert path.stat().st_blocks * 512 < 3 * MIB
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="not every file system has holes")
+@kinds
+async def test_holes_of_the_older_file_are_left_out_and_what_follows_them_is_found(
+    desk: Desk, kind: Kind, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes = (MIB + 12_345, 17 * MIB + 999, MIB // 2, 9 * MIB, MIB, 5 * MIB + 4711)  # data, hole, data, ...
+    place = desk.put("a", b"")
+    with place.open("wb") as file:
+        for number, size in enumerate(sizes):
+            if number % 2:
+                file.seek(size, os.SEEK_CUR)
+            else:
+                file.write(DATA[number * MIB :][:size])
+        file.truncate(sum(sizes))
+    data = place.read_bytes()
+    await desk.back_up(("a", kind, data))
+    read = 0
+
+    @contextmanager
+    def counted(path: Path) -> Iterator[Existing | None]:
+        def fill(into: memoryview) -> int:
+            nonlocal read
+            assert found is not None
+            size = found.fill(into)
+            read += size
+            return size
+
+        with existing(path) as found:
+            assert found is not None
+            yield dataclasses.replace(found, fill=fill)
+
+    monkeypatch.setattr(restore_op, "existing", counted)
+    monkeypatch.setattr(older, "OLDER_BLOCK", 256 << 10)
+
+    result = await desk.restore()
+
+    assert desk.file() == data
+    rows = decode_rows(result.plan.base.snapshot.streams[0].recipe.rows)
+    assert result.reused == sum(row.plain for row in rows if isinstance(row, Run))
+    assert read < 4 * MIB
 
 
 Spoil = Callable[[Path, memoryview, int], int]

@@ -118,10 +118,10 @@ class OlderFile(Supply):
                 async with closing(lane.results()) as results:
                     async for parts in results:
                         for part in parts:
-                            segment.add(part)
-                            if segment.cost >= self._most:
+                            if segment.cost and segment.cost + _cost(part) > self._most:
                                 await self._hold(segment, out)
                                 segment = _Segment(segment.end)
+                            segment.add(part)
             self._held.append(segment)
             await self._read(segment.end + segment.end - self._held[0].start)
             while self._held:
@@ -241,6 +241,11 @@ def _beside(held: Sequence[_Segment], place: int) -> tuple[_Segment, int]:
     return held[-1], held[-1].count
 
 
+def _cost(part: Row | KnownRun) -> int:
+    """What a part takes of a segment's room, in chunks."""
+    return ROW + (part.count if isinstance(part, KnownRun) else 0)
+
+
 class _Segment:
     """A piece of the stream, from *start* to *end*: its rows, and the chunks of those that are known, numbered from 0."""
 
@@ -257,12 +262,11 @@ class _Segment:
 
     def add(self, part: Row | KnownRun) -> None:
         self._parts.append(part)
-        self.cost += ROW
+        self.cost += _cost(part)
         if isinstance(part, KnownRun):
             self._runs.append((part, self.end))
             self._firsts.append(self.count)
             self.count += part.count
-            self.cost += part.count
             self._ids += part.ids
             part.ids = b""
         self.end += part.plain

@@ -221,7 +221,7 @@ async def test_streams_of_many_segments_are_reused_with_bounded_memory(
 
     assert desk.file() == DATA
     assert len(DATA) - result.reused <= 8 * 4 * PAGE
-    assert max(seen) <= 2 * 400 // older.SEGMENTS + older.ROW
+    assert max(seen) <= 400 // older.SEGMENTS + older.ROW
 
 
 async def test_of_many_small_files_those_that_changed_are_fetched(desk: Desk) -> None:

@@ -14,7 +14,7 @@ import errno
 import os
 import threading
 import uuid
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path, PurePosixPath
 
@@ -77,14 +77,18 @@ class Landing:
 
     def write(self, offset: int, data: bytes | memoryview) -> None:
         """Put *data* at *offset*."""
-        view = memoryview(data)
+        self.write_all([(offset, memoryview(data))])
+
+    def write_all(self, pieces: Sequence[tuple[int, memoryview]]) -> None:
+        """Put each piece at its offset."""
         try:
             if self._slabs is not None:
-                self._slabs.write(offset, view)
+                self._slabs.write(pieces)
                 return
-            while view:
-                written = self._write(offset, view)
-                view, offset = view[written:], offset + written
+            for offset, data in pieces:
+                while data:
+                    written = self._write(offset, data)
+                    data, offset = data[written:], offset + written
         except OSError as error:
             raise _translate(error, self.target) from error
 
@@ -117,7 +121,7 @@ async def landing(
 ) -> AsyncIterator[Landing]:
     """A draft of file *name* below *root*, which appears at the end of the block, if that ends well.
 
-    *facts*: `mode` (octal) and `mtime_ns` are put back.  *slabs*: mebibytes that it may hold, and one more for each thread that
+    *facts*: `mode` (octal) and `mtime_ns` are put back.  *slabs*: mebibytes that it may hold, and a few more for each thread that
     writes; the more, the farther apart the pieces may be that come.  Nobody may write any more when the block ends.
     """
     target = await to_thread.run_sync(safe_path, root, name)

@@ -14,9 +14,13 @@ import errno
 import mmap
 import os
 import threading
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 SLAB = 1 << 20
+AT_ONCE = 4
+"""Slabs that a thread holds at the same time."""
+
 _DIRECT: int = getattr(os, "O_DIRECT", 0)
 _REFUSED = {errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EPERM}
 
@@ -35,6 +39,7 @@ def open_direct(path: str | os.PathLike[str]) -> int | None:
 
 @dataclass(slots=True)
 class _Slab:
+    number: int
     memory: memoryview
     users: int = 0
     filled: int = 0
@@ -42,7 +47,7 @@ class _Slab:
 
 
 class Slabs:
-    """Writes to *direct*, or to *cached*, another handle of the same file; holds *most* slabs, and one more for each thread.
+    """Writes to *direct*, or to *cached*, another handle of the same file; holds *most* slabs, and `AT_ONCE` more for each thread.
 
     Each byte may be written only once.  The handles belong to the caller; call `finish` before they are closed.
     """
@@ -56,62 +61,70 @@ class Slabs:
         self._idle: list[memoryview] = []
         self._passed: set[int] = set()  # numbers of slabs that went through the cache
 
-    def write(self, offset: int, data: memoryview) -> None:
-        while data:
-            number, start = divmod(offset, SLAB)
-            size = min(SLAB - start, len(data))
-            self._put(number, start, data[:size])
-            data, offset = data[size:], offset + size
+    def write(self, pieces: Sequence[tuple[int, memoryview]]) -> None:
+        """Put each piece, (offset, bytes), where it belongs."""
+        parts = list(_by_slab(pieces))
+        for at in range(0, len(parts), AT_ONCE):
+            self._write(parts[at : at + AT_ONCE])
+
+    def _write(self, parts: Sequence[tuple[int, int, memoryview]]) -> None:
+        passed: list[tuple[int, memoryview]] = []
+        taken: list[tuple[_Slab, int, memoryview]] = []
+        evicted: list[tuple[int, _Slab]] = []
+        with self._lock:
+            for number, start, data in parts:
+                slab = self._slabs.get(number)
+                if slab is None:
+                    if number in self._passed:
+                        passed.append((number * SLAB + start, data))
+                        continue
+                    if len(self._slabs) >= self._most:
+                        self._evict(evicted)
+                    slab = self._slabs[number] = _Slab(number, self._memory())
+                slab.users += 1
+                taken.append((slab, start, data))
+        for number, slab in evicted:
+            self._pass(number, slab)
+        for offset, data in passed:
+            _write_all(self._cached, offset, data)
+        for slab, start, data in taken:
+            slab.memory[start : start + len(data)] = data
+        full: list[_Slab] = []
+        with self._lock:
+            for slab, start, data in taken:
+                slab.users -= 1
+                slab.filled += len(data)
+                slab.pieces.append((start, start + len(data)))
+                if slab.filled == SLAB:
+                    del self._slabs[slab.number]
+                    full.append(slab)
+        for slab in full:
+            self._write_slab(slab)
+            self._give_back(slab)
 
     def finish(self) -> None:
         """Write what is left.  Nobody writes any more."""
         while self._slabs:
             self._pass(*self._slabs.popitem())
 
-    def _put(self, number: int, start: int, piece: memoryview) -> None:
-        evicted: tuple[int, _Slab] | None = None
-        with self._lock:
-            slab = None if number in self._passed else self._slabs.get(number)
-            if slab is None and number not in self._passed:
-                evicted = self._evict() if len(self._slabs) >= self._most else None
-                slab = self._slabs[number] = _Slab(self._memory())
-            if slab is not None:
-                slab.users += 1
-        if evicted is not None:
-            self._pass(*evicted)
-        if slab is None:
-            _write_all(self._cached, number * SLAB + start, piece)
-            return
-        slab.memory[start : start + len(piece)] = piece
-        with self._lock:
-            slab.users -= 1
-            slab.filled += len(piece)
-            slab.pieces.append((start, start + len(piece)))
-            full = slab.filled == SLAB
-            if full:
-                del self._slabs[number]
-        if full:
-            self._write_slab(number, slab)
-            self._give_back(slab)
-
-    def _write_slab(self, number: int, slab: _Slab) -> None:
+    def _write_slab(self, slab: _Slab) -> None:
         try:
-            written = os.pwrite(self._direct, slab.memory, number * SLAB)
+            written = os.pwrite(self._direct, slab.memory, slab.number * SLAB)
         except OSError as error:
             if error.errno not in _REFUSED:
                 raise
             written = 0
         if written < SLAB:  # refused after all, or cut short by a disk that is nearly full
-            _write_all(self._cached, number * SLAB + written, slab.memory[written:])
+            _write_all(self._cached, slab.number * SLAB + written, slab.memory[written:])
 
-    def _evict(self) -> tuple[int, _Slab] | None:
+    def _evict(self, evicted: list[tuple[int, _Slab]]) -> None:
         """Take out the slab that was begun first and that nobody is copying into; the lock is held."""
         for number, slab in self._slabs.items():
             if not slab.users:
                 del self._slabs[number]
                 self._passed.add(number)
-                return number, slab
-        return None
+                evicted.append((number, slab))
+                return
 
     def _pass(self, number: int, slab: _Slab) -> None:
         """Write the pieces of a slab that did not get full."""
@@ -132,6 +145,16 @@ class Slabs:
     def _give_back(self, slab: _Slab) -> None:
         with self._lock:
             self._idle.append(slab.memory)
+
+
+def _by_slab(pieces: Sequence[tuple[int, memoryview]]) -> Iterator[tuple[int, int, memoryview]]:
+    """(number of the slab, offset in it, bytes)."""
+    for offset, data in pieces:
+        while data:
+            number, start = divmod(offset, SLAB)
+            size = min(SLAB - start, len(data))
+            yield number, start, data[:size]
+            data, offset = data[size:], offset + size
 
 
 def _write_all(handle: int, offset: int, data: memoryview) -> None:

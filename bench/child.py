@@ -22,10 +22,12 @@ async def main(
     operation: str, place: str, path: Path, memory: str, kind: str, page_size: int, snapshot: str
 ) -> None:
     from strandline.agents.files import FilesAgent, FilesSettings
+    from strandline.engine.base.memory import return_large_blocks
     from strandline.engine.base.units import parse_size
 
     import strandline
 
+    return_large_blocks()  # as the command line does
     key = strandline.Key.passphrase(PASSPHRASE)
     budget = strandline.Budget(parse_size(memory))
     words: dict[str, object] = {}

@@ -16,6 +16,7 @@ import anyio
 import click
 from anyio.abc import TaskStatus
 
+from ..base.memory import return_large_blocks
 from ..ops.operation import root_cause
 from . import exits
 from .context import Context
@@ -45,6 +46,7 @@ class _Run:
 
     def to_its_end(self, command: Command) -> int:
         try:
+            return_large_blocks()
             work = command()
             anyio.run(partial(self._guarded, work), backend_options={"use_uvloop": _has_uvloop()})
         except BaseException as error:

@@ -20,7 +20,7 @@ A restore's share, with n requests at the same time:
     window    plain bytes that came before their turn                                        a fifth of the share, at most 32 MiB
     steps     plain bytes on their way from the workers, and to the consumer                 2 (w + 1) x 2 MiB + 8 MiB
   to a file: the rows of a window and their chunks' ids                                      at most 16 MiB
-    slabs     what is gathered before it is written past the system's cache                  (s + w + 2) x 1 MiB
+    slabs     what is gathered before it is written past the system's cache                  (s + 4 (w + 2)) x 1 MiB
   onto an older file, besides:
     known     the stream's chunks that are looked for in it, 80 bytes each                  an eighth of the share
     blocks    being read, or named                                                           (w + 2) x (2 MiB + one longest chunk)
@@ -77,7 +77,7 @@ class Share:
     @property
     def slabs(self) -> int:
         """Mebibytes of a restored file that may be begun and not full."""
-        return max(1, min(24, self.memory // 6 // MIB))
+        return max(2, min(24, self.memory // 7 // MIB))
 
     def pack_size(self, wish: int, group_size: int, longest_chunk: int) -> int:
         """The target size of packs: *wish*, or less where memory is short."""

@@ -9,7 +9,7 @@ stream they belong, and that they fit there, before anything is decompressed.
 
 What is done with plain bytes is the sink's affair.  `egress` keeps those that its window wants and sends them on in order.  `scatter`
 writes them where they belong, on the thread that has just decompressed and named them and from memory that it uses again; it
-holds no plain bytes, so its windows are a gigabyte long, and a stream in many pieces takes few reads more than one in few.
+holds no plain bytes; its windows are as long as the draft has room for pieces that wait for their neighbours.
 What a `Supply` has put into the draft already is not fetched; its ids enter the digest all the same.
 """
 
@@ -17,13 +17,14 @@ from __future__ import annotations
 
 from array import array
 from collections import OrderedDict, deque
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import accumulate
 from typing import Protocol
 
 import anyio
+import msgspec
 from anyio import to_thread
 from blake3 import blake3
 
@@ -31,7 +32,7 @@ from ...chunker.naming import Namer, make_namer
 from ...store.base import ReadStore
 from ...store.errors import ObjectMissing
 from ..base.errors import Damaged
-from ..base.ids import PackId
+from ..base.ids import CHUNK_ID, PackId
 from ..format.aead import Reader
 from ..format.names import pack_name
 from ..format.pack import TRAILER, Body, PackKey, PackTable, Unpacker, header_size, open_table, table_span
@@ -46,7 +47,11 @@ from .reads import Extent, FrameSplitter, Need, Stretch, Taken, extents, windows
 BATCH = 2 << 20
 """Sealed bytes, and in `egress` plain bytes too, that a worker thread is handed at once; a larger frame comes alone."""
 
-WIDE_WINDOW = 1 << 30
+REQUESTS = 64
+"""Requests on their way at the same time."""
+
+MANY = 8
+"""Where one in so many bytes of a frame is wanted, all its chunks are named at once: that is quicker than piece by piece."""
 
 TAIL = 256 << 10
 """Bytes read from a pack's end at most, when its table is looked for: nearly always all of it comes along."""
@@ -125,8 +130,8 @@ class Draft(Protocol):
     def reserve(self, size: int, filled: Iterable[tuple[int, int]]) -> None:
         """The stream has *size* bytes; (offset, size) of all that will be written.  The rest are zeros."""
 
-    def write(self, offset: int, data: memoryview) -> None:
-        """Keep *data*, which is used again after the call."""
+    def write_all(self, pieces: Sequence[tuple[int, memoryview]]) -> None:
+        """Keep pieces: (offset, bytes), which are used again after the call."""
 
 
 class Supply(Protocol):
@@ -147,8 +152,8 @@ class _Sink(Protocol):
     batch: int
     waits: bool
 
-    def keep(self, offset: int, data: memoryview) -> bytes:
-        """On a worker thread, in any order: take what belongs at *offset* of the stream; return what `send` is to be given."""
+    def keep(self, pieces: Sequence[tuple[int, memoryview]]) -> Sequence[bytes]:
+        """On a worker thread, in any order: take pieces, (offset in the stream, bytes); return what `send` is to be given of each."""
 
     async def send(self, kept: bytes, size: int) -> None:
         """In the order of the stream: *size* bytes have been kept."""
@@ -167,8 +172,8 @@ class _InOrder(_Sink):
     batch: int = BATCH
     waits: bool = False
 
-    def keep(self, offset: int, data: memoryview) -> bytes:
-        return bytes(data)
+    def keep(self, pieces: Sequence[tuple[int, memoryview]]) -> Sequence[bytes]:
+        return [bytes(data) for _, data in pieces]
 
     async def send(self, kept: bytes, size: int) -> None:
         await self.out.send(kept, size)
@@ -186,14 +191,14 @@ class _InOrder(_Sink):
 class _Scattered(_Sink):
     draft: Draft
     on_done: Callable[[int], None]
-    window: int = WIDE_WINDOW
+    window: int
     batch: int = 0
     waits: bool = True
     done: int = 0
 
-    def keep(self, offset: int, data: memoryview) -> bytes:
-        self.draft.write(offset, data)
-        return b""
+    def keep(self, pieces: Sequence[tuple[int, memoryview]]) -> Sequence[bytes]:
+        self.draft.write_all(pieces)
+        return [b""] * len(pieces)
 
     async def send(self, kept: bytes, size: int) -> None:
         self.done += size
@@ -239,10 +244,11 @@ async def scatter(
     *on_done* is told how many more bytes are there, in the order of the stream.  What *supply* puts into the draft is not fetched.
     """
     rows = await _stream_rows(recipe, source, id_key=id_key, share=share, cpu=cpu)
-    if sum(row.plain for row in decode_rows(rows)) != size:
+    filled, end = _filled(decode_rows(rows))
+    if end != size:
         raise Damaged("a stream's recipe does not add up to its size", size=size)
-    await to_thread.run_sync(draft.reserve, size, list(_filled(decode_rows(rows))))
-    sink = _Scattered(draft, on_done)
+    await to_thread.run_sync(draft.reserve, size, filled)
+    sink = _Scattered(draft, on_done, share.slabs << 20)
     if supply is None:
         return await _deliver(_batch(decode_rows(rows)), source, sink, id_key=id_key, share=share, cpu=cpu)
     batches: Channel[Sequence[Stretch]] = Channel(1)
@@ -252,17 +258,18 @@ async def scatter(
     return digest  # noqa: RET504  # for all that mypy knows, a task group may end without it
 
 
-def _filled(rows: Iterable[Row]) -> Iterator[tuple[int, int]]:
-    """(offset, size) of each stretch that is not a hole."""
-    start = at = 0
+def _filled(rows: Iterable[Row]) -> tuple[list[tuple[int, int]], int]:
+    """(offset, size) of each stretch that is not a hole, and where the stream ends."""
+    filled, start, at = [], 0, 0
     for row in rows:
         if isinstance(row, Hole):
             if at > start:
-                yield start, at - start
+                filled.append((start, at - start))
             start = at + row.plain
         at += row.plain
     if at > start:
-        yield start, at - start
+        filled.append((start, at - start))
+    return filled, at
 
 
 async def stream_rows(
@@ -345,8 +352,7 @@ class _Fetched:
     key: PackKey | None
 
 
-@dataclass(frozen=True, slots=True)
-class _Sealed:
+class _Sealed(msgspec.Struct, frozen=True):
     key: PackKey
     ordinal: int
     data: memoryview
@@ -369,8 +375,7 @@ class _Opened:
     room: _Room
 
 
-@dataclass(frozen=True, slots=True)
-class _Part:
+class _Part(msgspec.Struct, frozen=True, gc=False):
     """Chunks *skip* to *skip* + *count* of a frame: *size* bytes from *start* of it, which belong at *offset* of the stream."""
 
     row: int
@@ -387,8 +392,7 @@ class _Placed:
     room: _Room
 
 
-@dataclass(frozen=True, slots=True)
-class _Kept:
+class _Kept(msgspec.Struct, frozen=True):
     """A part that the sink has, the ids of its chunks, and what the sink wants back."""
 
     part: _Part
@@ -409,7 +413,7 @@ async def _deliver(
     share: Share,
     cpu: anyio.CapacityLimiter,
 ) -> bytes:
-    slots = anyio.Semaphore(share.requests)
+    slots = anyio.Semaphore(REQUESTS)  # of small ranges there may be many at once: the lane weighs them
     # A sink that writes waits for the disk now and then; meanwhile another thread has the core.
     keeping = anyio.CapacityLimiter(share.keepers) if sink.waits else cpu
     rooms: list[_Room] = []
@@ -448,7 +452,9 @@ async def _deliver(
                 rooms.append(item.room)
             return kept
 
-        fetched: Lane[_Window | _Piece, _Window | _Fetched] = Lane(tasks, fetch, share.pieces)
+        fetched: Lane[_Window | _Piece, _Window | _Fetched] = Lane(
+            tasks, fetch, share.pieces * RANGE, lambda item: item.size if isinstance(item, _Piece) else 0
+        )
         opened: Lane[_Window | list[_Sealed], _Window | _Opened] = Lane(tasks, open_batch, share.width)
         unpacked: Lane[_Window | _Placed, _Window | list[_Kept]] = Lane(tasks, unpack, 2 * share.width)
         tasks.start_soon(_plan_reads, batches, fetched, sink.window)
@@ -596,15 +602,27 @@ def _keep(
         unpacker = unpackers.pop()
     except IndexError:
         unpacker = Unpacker()
-    kept = []
+    kept: list[_Kept] = []
     for body, parts in frames:
         plain = unpacker.unpack(body)
-        for part in parts:
-            data = plain[part.start : part.start + part.size]
-            ends = array("Q", (end - part.start for end in body.ends[part.skip : part.skip + part.count]))
-            kept.append(_Kept(part, namer(data, ends), sink.keep(part.offset, data)))
+        pieces = [(part.offset, plain[part.start : part.start + part.size]) for part in parts]
+        kept += map(_Kept, parts, _name(body, plain, parts, namer), sink.keep(pieces))
     unpackers.append(unpacker)
     return kept
+
+
+def _name(body: Body, plain: memoryview, parts: Sequence[_Part], namer: Namer) -> list[bytes]:
+    """The ids of each part's chunks."""
+    if MANY * sum(part.size for part in parts) >= len(plain):
+        ids = namer(plain, array("Q", body.ends))
+        return [ids[CHUNK_ID * part.skip : CHUNK_ID * (part.skip + part.count)] for part in parts]
+    return [
+        namer(
+            plain[part.start : part.start + part.size],
+            array("Q", (end - part.start for end in body.ends[part.skip : part.skip + part.count])),
+        )
+        for part in parts
+    ]
 
 
 class _Delivery:

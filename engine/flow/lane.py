@@ -2,8 +2,8 @@
 
     submit(item) ---> [work] [work] [work] ---> results, in order
 
-At most *width* items are in work or wait to be taken; `submit` waits for a place.  Work that raises ends the task group that
-the lane lives in, and with it both ends.
+At most *width* items are in work or wait to be taken, or items that together weigh so much; `submit` waits for a place.  Work that
+raises ends the task group that the lane lives in, and with it both ends.
 """
 
 from __future__ import annotations
@@ -20,25 +20,40 @@ R = TypeVar("R")
 
 
 class _Place(Generic[R]):
-    __slots__ = ("done", "result")
+    __slots__ = ("done", "result", "weight")
 
-    def __init__(self) -> None:
+    def __init__(self, weight: int) -> None:
+        self.weight = weight
         self.done = anyio.Event()
         self.result: R | None = None
 
 
 class Lane(Generic[T, R]):
-    def __init__(self, tasks: TaskGroup, work: Callable[[T], Awaitable[R]], width: int) -> None:
+    def __init__(
+        self,
+        tasks: TaskGroup,
+        work: Callable[[T], Awaitable[R]],
+        width: int,
+        weigh: Callable[[T], int] = lambda item: 1,
+    ) -> None:
         self._tasks = tasks
         self._work = work
-        self._free = anyio.Semaphore(width)
+        self._width = width
+        self._weigh = weigh
+        self._held = 0
+        self._freed = anyio.Event()
         self._queue: deque[_Place[R]] = deque()
         self._more = anyio.Event()
         self._ended = False
 
     async def submit(self, item: T) -> None:
-        await self._free.acquire()
-        place: _Place[R] = _Place()
+        """Begin to work on *item* as soon as there is room (an item that weighs more than all has it alone).  For one submitter."""
+        weight = self._weigh(item)
+        while self._held and self._held + weight > self._width:
+            self._freed = anyio.Event()
+            await self._freed.wait()
+        self._held += weight
+        place: _Place[R] = _Place(weight)
         self._queue.append(place)
         self._more.set()
         self._tasks.start_soon(self._run, item, place)
@@ -61,7 +76,8 @@ class Lane(Generic[T, R]):
             result = place.result
             place.result = None
             yield result  # type: ignore[misc]  # set before *done*
-            self._free.release()
+            self._held -= place.weight
+            self._freed.set()
 
     async def _run(self, item: T, place: _Place[R]) -> None:
         place.result = await self._work(item)

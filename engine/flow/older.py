@@ -192,7 +192,7 @@ class OlderFile(Supply):
                 # An id is taken from the bytes, a place from the table: they must agree on what is between places, too.
                 same = wanted == array("Q", (one - start for one in ends[begin:end]))
                 if same and segment.lack(first, stop):
-                    self._draft.write(offset, cut.data[start : ends[end - 1]])
+                    self._draft.write_all([(offset, cut.data[start : ends[end - 1]])])
                     found.append((segment, first, stop))
         return found
 

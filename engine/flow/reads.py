@@ -14,6 +14,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
+import msgspec
+
 from ..base.errors import Damaged
 from ..base.ids import PackId
 from ..format.pack import MAX_FRAME, PackKey
@@ -29,8 +31,7 @@ NEAR_START = 128 << 10
 MOST_ROWS = 16384
 
 
-@dataclass(frozen=True, slots=True)
-class Taken:
+class Taken(msgspec.Struct, frozen=True, gc=False):
     """Chunks with these *ids*, of *plain* bytes in all, that are where they belong already: nothing is read for them."""
 
     ids: bytes
@@ -41,8 +42,7 @@ Stretch: TypeAlias = Run | Hole | Taken
 """A piece of a stream that a restore goes through: a recipe's row, or what need not be fetched of one."""
 
 
-@dataclass(frozen=True, slots=True)
-class Need:
+class Need(msgspec.Struct, frozen=True, gc=False):
     """Row *row* of the window wants *count* chunks of a frame, from *skip*; *count* None: all that are left in the frame."""
 
     row: int
@@ -164,7 +164,7 @@ class FrameSplitter:
         """Who needs the frame at hand, which takes *length* bytes."""
         start, end = self._at, self._at + length
         runs = self.extent.runs
-        needs = [Need(row, 0, None) for row, _ in self._open]
+        needs = [Need(row, 0, None) for row, _ in self._open] if self._open else []
         while self._next < len(runs) and runs[self._next][1].offset <= start:
             row, run = runs[self._next]
             if run.offset != start or run.frame != self._ordinal:
@@ -176,7 +176,8 @@ class FrameSplitter:
             needs.append(Need(row, run.skip, run.count if run.length == length else None))
             self._open.append(runs[self._next])
             self._next += 1
-        self._open = [(row, run) for row, run in self._open if run.offset + run.length > end]
+        if self._open:
+            self._open = [(row, run) for row, run in self._open if run.offset + run.length > end]
         return needs
 
     def _mask(self) -> int:

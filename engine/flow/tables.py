@@ -11,11 +11,12 @@ from array import array
 from bisect import bisect_right
 from collections import Counter, OrderedDict
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import accumulate
 
 import anyio
 import lmdb
+import msgspec
 from anyio import to_thread
 
 from ..base.errors import Damaged
@@ -52,7 +53,7 @@ class KnownRun:
     def run(self, first: int, stop: int) -> Run:
         """The row for chunks *first* to *stop*."""
         row = self.table.run(first, stop - first, self.places[stop] - self.places[first])
-        return replace(row, frame=self.frame + row.frame)
+        return msgspec.structs.replace(row, frame=self.frame + row.frame)
 
 
 class Tables:

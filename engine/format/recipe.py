@@ -25,7 +25,6 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import TypeAlias
 
 import msgspec
@@ -44,8 +43,7 @@ _HOLE = struct.Struct("<BQ")
 RUN_SIZE = _RUN.size
 
 
-@dataclass(frozen=True, slots=True)
-class Run:
+class Run(msgspec.Struct, frozen=True, gc=False):
     """*count* chunks that follow each other in one pack; *offset* and *length* in bytes cover their frames."""
 
     pack: PackId
@@ -57,8 +55,7 @@ class Run:
     plain: int
 
 
-@dataclass(frozen=True, slots=True)
-class Hole:
+class Hole(msgspec.Struct, frozen=True, gc=False):
     plain: int
 
 

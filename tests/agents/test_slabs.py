@@ -36,11 +36,14 @@ def write(path: Path, pieces: list[tuple[int, int]], most: int, threads: int = 1
     try:
         slabs = Slabs(direct, cached, most)
         with ThreadPoolExecutor(threads) as pool:
-            done = [pool.submit(slabs.write, start, memoryview(DATA)[start:end]) for start, end in pieces]
+            parts = [
+                [(start, memoryview(DATA)[start:end]) for start, end in pieces[at : at + 3]]
+                for at in range(0, len(pieces), 3)
+            ]
+            done = [pool.submit(slabs.write, part) for part in parts]
             for one in done:
                 one.result()
-        assert len(slabs._slabs) <= most + threads
-        assert len(slabs._idle) <= most + 2 * threads
+        assert len(slabs._slabs) + len(slabs._idle) <= most + slabs_module.AT_ONCE * 2 * threads
         slabs.finish()
         os.fsync(cached)
     finally:

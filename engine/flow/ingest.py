@@ -14,7 +14,8 @@ from array import array
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from itertools import accumulate, pairwise
+from itertools import accumulate
+from operator import sub
 
 import anyio
 from anyio import to_thread
@@ -184,7 +185,8 @@ class _Gatherer:
                     recipe.known(run, span.number)
                     self._context.session.named_packs.add(run.pack)
             at = end
-        self._group.detach()
+        if len(self._group.held) > 1:  # one block it may keep until the next one comes
+            self._group.detach()
         await self._hand_over()
         if named.cut.block is not None:
             named.cut.block.free()
@@ -217,7 +219,7 @@ class _Gatherer:
         if not group.sizes:
             self._since = self._recipe.size
         end, number = ends[stop - 1], len(group.sizes)
-        sizes = array("I", (b - a for a, b in pairwise((start, *ends[first:stop]))))
+        sizes = array("I", map(sub, ends[first:stop], (start, *ends[first : stop - 1])))
         ids = named.ids[CHUNK_ID * first : CHUNK_ID * stop]
         group.add(named.cut.data[start:end], ids, sizes, named.cut.block)
         self._context.session.claims.laid(group, number, stop - first)

@@ -11,6 +11,9 @@
 
 enum { BUCKETS = 256 };
 
+/* Bytes from which on naming lets go of the GIL: for less it takes longer to get it back from others than to name. */
+enum { LET_GO = 128 << 10 };
+
 static int usable(const b3_kernel *kernel)
 {
     return kernel->usable == NULL || kernel->usable();
@@ -82,9 +85,13 @@ static PyObject *name_buffers(const b3_kernel *kernel, const Py_buffer *key, con
         PyMem_RawFree(scratch);
         return PyErr_NoMemory();
     }
-    Py_BEGIN_ALLOW_THREADS
-    sl_name(kernel, words, data->buf, end, count, (uint8_t *)PyBytes_AS_STRING(ids), scratch);
-    Py_END_ALLOW_THREADS
+    if (start < LET_GO) {
+        sl_name(kernel, words, data->buf, end, count, (uint8_t *)PyBytes_AS_STRING(ids), scratch);
+    } else {
+        Py_BEGIN_ALLOW_THREADS
+        sl_name(kernel, words, data->buf, end, count, (uint8_t *)PyBytes_AS_STRING(ids), scratch);
+        Py_END_ALLOW_THREADS
+    }
     PyMem_RawFree(scratch);
     return ids;
 }

@@ -57,7 +57,11 @@ class Landing:
         self.target = target
         draft.parent.mkdir(parents=True, exist_ok=True)
         self._handle = os.open(draft, os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)
-        self._direct = open_direct(draft)
+        try:
+            self._direct = open_direct(draft)
+        except BaseException:
+            os.close(self._handle)
+            raise
         self._slabs = Slabs(self._direct, self._handle, slabs) if self._direct is not None else None
         self._lock = threading.Lock()
 

@@ -99,6 +99,8 @@ class Slabs:
                     del self._slabs[slab.number]
                     full.append(slab)
         for slab in full:
+            if slab.users or _ranges(slab) != [(0, SLAB)]:
+                raise RuntimeError("a byte of a restored file was written twice")
             self._write_slab(slab)
             self._give_back(slab)
 
@@ -128,14 +130,7 @@ class Slabs:
 
     def _pass(self, number: int, slab: _Slab) -> None:
         """Write the pieces of a slab that did not get full."""
-        slab.pieces.sort()
-        at = 0
-        while at < len(slab.pieces):
-            start, end = slab.pieces[at]
-            at += 1
-            while at < len(slab.pieces) and slab.pieces[at][0] == end:
-                end = slab.pieces[at][1]
-                at += 1
+        for start, end in _ranges(slab):
             _write_all(self._cached, number * SLAB + start, slab.memory[start:end])
         self._give_back(slab)
 
@@ -145,6 +140,17 @@ class Slabs:
     def _give_back(self, slab: _Slab) -> None:
         with self._lock:
             self._idle.append(slab.memory)
+
+
+def _ranges(slab: _Slab) -> list[tuple[int, int]]:
+    """What of a slab is filled: pieces that lie side by side are one."""
+    ranges: list[tuple[int, int]] = []
+    for start, end in sorted(slab.pieces):
+        if ranges and ranges[-1][1] == start:
+            ranges[-1] = (ranges[-1][0], end)
+        else:
+            ranges.append((start, end))
+    return ranges
 
 
 def _by_slab(pieces: Sequence[tuple[int, memoryview]]) -> Iterator[tuple[int, int, memoryview]]:

@@ -18,6 +18,7 @@ A chunk that the stream has several times is taken for the place that lies besid
 
 from __future__ import annotations
 
+import threading
 from array import array
 from bisect import bisect_right
 from collections import deque
@@ -191,9 +192,11 @@ class OlderFile(Supply):
                 start = ends[begin - 1] if begin else 0
                 # An id is taken from the bytes, a place from the table: they must agree on what is between places, too.
                 same = wanted == array("Q", (one - start for one in ends[begin:end]))
-                if same and segment.lack(first, stop):
-                    self._draft.write_all([(offset, cut.data[start : ends[end - 1]])])
-                    found.append((segment, first, stop))
+                for one, other in segment.claim(first, stop) if same else ():
+                    last = begin + other - first
+                    low = ends[begin + one - first - 1] if begin + one > first else 0
+                    self._draft.write_all([(offset + low - start, cut.data[low : ends[last - 1]])])
+                    found.append((segment, one, other))
         return found
 
 
@@ -259,6 +262,8 @@ class _Segment:
         self._firsts: list[int] = []  # their first chunks' numbers
         self._ids = bytearray()
         self._filled = bytearray()
+        self._claimed = bytearray()
+        self._claiming = threading.Lock()
 
     def add(self, part: Row | KnownRun) -> None:
         self._parts.append(part)
@@ -277,6 +282,7 @@ class _Segment:
             self.ids = bytes(self._ids)
             self._ids = bytearray()
             self._filled = bytearray(self.count)
+            self._claimed = bytearray(self.count)
             self.lacks = self.count
             at = 0
             while at < self.count:
@@ -303,8 +309,19 @@ class _Segment:
             yield at, stop, start + begin, ends
             at, which = stop, which + 1
 
-    def lack(self, first: int, stop: int) -> bool:
-        return self._filled.find(0, first, stop) >= 0
+    def claim(self, first: int, stop: int) -> list[tuple[int, int]]:
+        """What of chunks *first* to *stop* nobody has written or is writing; it is the caller's to write now.
+
+        The older file may have a chunk many times, in blocks that are in work side by side; a draft takes each byte once.
+        """
+        found, at = [], first
+        with self._claiming:
+            while (begin := self._claimed.find(0, at, stop)) >= 0:
+                at = self._claimed.find(1, begin, stop)
+                at = stop if at < 0 else at
+                self._claimed[begin:at] = b"\1" * (at - begin)
+                found.append((begin, at))
+        return found
 
     def fill(self, first: int, stop: int) -> None:
         """Chunks *first* to *stop* are in the draft."""

@@ -139,3 +139,8 @@ def test_a_file_that_cannot_be_opened_so_is_written_as_ever(
     else:
         with pytest.raises(OSError, match="no"):
             open_direct(path)
+
+
+def test_a_byte_that_is_written_twice_is_an_error_not_a_gap(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError, match="written twice"):
+        write(tmp_path / "file", [(0, SLAB // 2), (0, SLAB // 2)], 4)

@@ -624,3 +624,50 @@ async def test_a_restore_looks_into_an_index_cache_and_makes_none(desk: Desk) ->
     await desk.restore(cache="another")
 
     assert not (desk.place / "another").exists()
+
+
+@kinds
+@pytest.mark.parametrize("copies", [2, 64, 128, 300])
+async def test_a_chunk_that_the_older_file_has_many_times_is_written_once(
+    desk: Desk, kind: Kind, copies: int
+) -> None:
+    """A draft counts what it was given: a byte that is written twice would stand for one that never came."""
+    rng = random.Random(9)
+    lead, page, tail = rng.randbytes(MIB), rng.randbytes(PAGE), rng.randbytes(MIB)
+    pages = [rng.randbytes(PAGE) for _ in range(100)]
+    cases = [
+        (lead + page + bytes(MIB - PAGE) + tail, lead + page * copies + tail),
+        (
+            lead + b"".join(page + one for one in pages),
+            lead + b"".join(page * (copies // 8) + one for one in pages),
+        ),
+        (tail + lead[: MIB // 2] + bytes(MIB // 2) + tail, (lead * 2 + tail) * 2),
+    ]
+    for number, (new, old) in enumerate(cases):
+        await desk.back_up(("a", kind, new))
+        desk.put("a", old)
+
+        result = await desk.restore()
+
+        assert desk.file() == new, number
+        assert result.reused <= len(new)
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    st.lists(st.integers(0, 7), min_size=1, max_size=300),
+    st.lists(st.integers(0, 7), min_size=8, max_size=600),
+)
+async def test_files_made_of_few_pages_again_and_again_come_back_right(
+    new: list[int], old: list[int]
+) -> None:
+    pages = [bytes(PAGE), *(random.Random(seed).randbytes(PAGE) for seed in range(7))]
+    with tempfile.TemporaryDirectory() as place:
+        desk = Desk(await fresh(), Path(place))
+        content = b"".join(pages[one] for one in new)
+        await desk.back_up(("a", "pages", content))
+        desk.put("a", b"".join(pages[one] for one in old))
+
+        await desk.restore()
+
+        assert desk.file() == content

@@ -65,6 +65,9 @@ LARGEST_RUN = 4 << 20
 AT_ONCE = 8 << 20
 """Bytes of runs written in one transaction, more or less: the database holds them in memory."""
 
+RUN_ROW = CHUNK_ID + 8
+"""Bytes of a run for each chunk: its id and its place."""
+
 NEAR = 64
 """Chunks further on in a table that are looked at before the database is asked."""
 
@@ -118,7 +121,7 @@ class Index:
         self._held_bytes = 0
         self._lock = threading.Lock()
         self._holding = threading.Lock()
-        self._view: _View | None = _View(env, self._runs)
+        self._view: _View | None = None
 
     @classmethod
     def open(cls, directory: Path | None) -> Index:
@@ -127,7 +130,7 @@ class Index:
             try:
                 directory.mkdir(parents=True, exist_ok=True, mode=0o700)
                 return cls(_open_env(directory), None)
-            except (OSError, lmdb.Error):
+            except (OSError, lmdb.Error, ValueError):
                 # Read-only, open already in this process, or damaged: the store has it all.
                 pass
         temporary = Path(tempfile.mkdtemp(prefix="strandline-index-"))
@@ -161,8 +164,8 @@ class Index:
                 else:
                     txn.delete(key, db=self._tables)
                     txn.delete(key, db=self._pack_db)
-        self._packs = packs
-        self._view = _View(self._env, self._runs)
+            self._packs = packs
+            self._view = None
 
     def add(self, segment: str, tables: Iterable[tuple[PackId, PackTable]]) -> None:
         """Take in a segment.  If that is cut off, the segment counts as not there, and what is, as absent."""
@@ -190,10 +193,16 @@ class Index:
                     live[number] = 1
             self._add_runs(sort_runs(ids, u32_bytes(places)), live)
             with self._env.begin(write=True) as txn:
-                txn.put(segment.encode(), u32_bytes(added), db=self._segments)
-            # Other processes' packs in the cache are none of ours: we did not list their segments after our lease.
-            self._packs = self._packs | added
-        self._view = _View(self._env, self._runs)
+                # Another process that uses the cache, too, may have dropped packs that no segment named yet: then the next `sync`
+                # takes this one in again.
+                if all(
+                    txn.get(number.to_bytes(4, "big"), db=self._pack_db) == pack
+                    for number, pack in added.items()
+                ):
+                    txn.put(segment.encode(), u32_bytes(added), db=self._segments)
+                    # Other processes' packs in the cache are none of ours: we did not list their segments after our lease.
+                    self._packs = self._packs | added
+            self._view = None
 
     def _add_runs(self, runs: list[bytes], live: bytearray) -> None:
         """Add a run to each bucket, merged with those before it that are not much larger."""
@@ -210,8 +219,7 @@ class Index:
         count = len(ids) // CHUNK_ID
         at = fresh = number = 0
         table: HeldTable | None = None
-        view = self._view
-        assert view is not None
+        view = self._view or self._look()
         while at < count:
             same, hole = common(ids, at, table.ids, number) if table is not None else 0, False
             if not same:
@@ -232,7 +240,8 @@ class Index:
             if hit is None:
                 break
             at, pack_number, chunk = hit
-            if not pack_number:  # a hole comes next
+            if not pack_number:  # a hole comes next, or a place that is damaged
+                at += not zeros(ids, at)
                 continue
             if table is not None and (near := _near(table, ids, at, number)) >= 0:
                 number = near
@@ -245,6 +254,12 @@ class Index:
         if fresh < count:
             spans.append(Span(fresh, count))
         return spans
+
+    def _look(self) -> _View:
+        with self._lock:
+            if self._view is None:
+                self._view = _View(self._env, self._runs)
+            return self._view
 
     def _table(self, number: int) -> HeldTable | None:
         """A pack's table, if lookups may name the pack and the cache has its table whole."""
@@ -291,7 +306,8 @@ class _View:
         self._txn = env.begin(db=db, buffers=True)
         buckets: list[list[memoryview]] = [[] for _ in range(BUCKETS)]
         for key, run in self._txn.cursor():
-            buckets[key[0]].append(run)
+            if len(run) % RUN_ROW == 0:  # else it is damaged
+                buckets[key[0]].append(run)
         self.runs = IdRuns([bucket[::-1] for bucket in buckets])
 
 
@@ -340,9 +356,10 @@ def _add_run(txn: lmdb.Transaction, bucket: int, run: bytes, live: bytearray) ->
     while _to_newest(cursor, bucket):
         before = bytes(cursor.value())
         number = max(number, int.from_bytes(cursor.key()[1:], "big"))
-        if len(before) > min(2 * len(run), LARGEST_RUN):
-            break
-        run = merge_runs(before, run, live)
+        if len(before) % RUN_ROW == 0:
+            if len(before) > min(2 * len(run), LARGEST_RUN):
+                break
+            run = merge_runs(before, run, live)
         cursor.delete()
     txn.put(bytes([bucket]) + (number + 1).to_bytes(4, "big"), run)
     return len(run)
@@ -367,18 +384,27 @@ def _read_table(txn: lmdb.Transaction, number: int) -> PackTable | None:
 
 
 def _open_env(directory: Path) -> lmdb.Environment:
-    env = _lmdb(directory)
+    env: lmdb.Environment | None = None
     try:
-        with env.begin(write=True) as txn:
-            version = txn.get(b"version")
-            if version is None:
-                txn.put(b"version", _VERSION)
-        if version in (None, _VERSION):
-            env.reader_check()  # a killed process leaves its place among the readers, and pages would never be reused
-            return env
-    except lmdb.Error:
+        env = _lmdb(directory)
+        # Shorter than it says: what is mapped beyond its end could not even be looked at.
+        whole = (directory / "data.mdb").stat().st_size >= (env.info()["last_pgno"] + 1) * env.stat()["psize"]
+        if whole:
+            with env.begin(write=True) as txn:
+                version = txn.get(b"version")
+                if version is None:
+                    txn.put(b"version", _VERSION)
+            if version in (None, _VERSION):
+                env.reader_check()  # a killed process leaves its place among the readers, and pages would never be reused
+                return env
+    except (lmdb.CorruptedError, lmdb.InvalidError, lmdb.VersionMismatchError, lmdb.PageNotFoundError):
         pass
-    env.close()
+    except BaseException:
+        if env is not None:
+            env.close()
+        raise
+    if env is not None:
+        env.close()
     shutil.rmtree(directory)
     directory.mkdir(mode=0o700)
     return _lmdb(directory)

@@ -83,7 +83,9 @@ class Repository:
                 await sync_index(self._shared.index, self.store, self.seal, DOMAIN)
             except lmdb.Error:
                 # The cache cannot take it (its disk is full, or damaged): a temporary one elsewhere does as well.
-                await to_thread.run_sync(self._shared.index.close)
+                self._shared.retired.append(
+                    self._shared.index
+                )  # other operations may be looking into its memory
                 self._shared.index = await to_thread.run_sync(Index.open, None)
                 await sync_index(self._shared.index, self.store, self.seal, DOMAIN)
             return self._shared.index
@@ -112,8 +114,9 @@ class Repository:
         return await find_snapshot(self.store, prefix, series)
 
     async def close(self) -> None:
-        index, self._shared.index = self._shared.index, None
-        if index is not None:
+        indexes = [*self._shared.retired, *([self._shared.index] if self._shared.index else [])]
+        self._shared.index, self._shared.retired = None, []
+        for index in indexes:
             await to_thread.run_sync(index.close)
 
 
@@ -121,6 +124,7 @@ class Repository:
 class _SharedIndex:
     cache: Path | None
     index: Index | None = None
+    retired: list[Index] = field(default_factory=list)
     opening: anyio.Lock = field(default_factory=anyio.Lock)
 
 

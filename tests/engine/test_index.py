@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import random
+import subprocess
+import sys
 from array import array
 from collections import Counter
 from collections.abc import Iterator
@@ -197,4 +200,73 @@ def test_lookups_go_on_while_segments_are_added(tmp_path: Path) -> None:
         for number, pack in enumerate(packs[1:]):
             index.add(f"index/d/{number}", [pack])
         assert all(answers)
+    index.close()
+
+
+def drop_all(path: Path) -> None:
+    """What another process's `keep` does that knows of no segment."""
+    other = subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            "import sys; from pathlib import Path; from strandline.engine.repo.index import Index\n"
+            "index = Index.open(Path(sys.argv[1])); assert index._temporary is None; index.keep(set()); index.close()",
+            str(path),
+        ],
+        check=True,
+        capture_output=True,
+    )
+    assert not other.stderr
+
+
+def test_a_segment_whose_packs_another_process_dropped_is_taken_in_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rng = random.Random(1)
+    index = Index.open(tmp_path / "cache")
+    pack = pack_of(rng)
+    real = Index._add_runs
+
+    def meanwhile(self: Index, runs: list[bytes], live: bytearray) -> None:
+        real(self, runs, live)
+        drop_all(tmp_path / "cache")
+
+    monkeypatch.setattr(Index, "_add_runs", meanwhile)
+    index.add("index/d/1", [pack])
+    assert index.cached() == set()  # so the next sync asks for it
+    assert [span.table for span in index.find(pack[1].ids)] == [None]
+
+    monkeypatch.setattr(Index, "_add_runs", real)
+    index.add("index/d/1", [pack])
+    assert index.cached() == {"index/d/1"}
+    assert [span.table is not None for span in index.find(pack[1].ids)] == [True]
+    index.close()
+
+
+@pytest.mark.parametrize("spoil", ["no places", "a run of no length", "cut off"])
+def test_a_cache_that_decayed_costs_deduplication_and_nothing_else(tmp_path: Path, spoil: str) -> None:
+    rng = random.Random(1)
+    index = Index.open(tmp_path / "cache")
+    pack, another = pack_of(rng), pack_of(rng)
+    index.add("index/d/1", [pack])
+    if spoil == "no places":
+        with index._env.begin(write=True, db=index._runs) as txn:
+            for key, run in list(txn.cursor()):
+                count = len(run) // 24
+                txn.put(key, run[: 16 * count] + bytes(8 * count))
+    elif spoil == "a run of no length":
+        with index._env.begin(write=True, db=index._runs) as txn:
+            for bucket in range(256):
+                txn.put(bytes([bucket]) + b"\xff\xff\0\0", b"x" * 25)
+    index.close()
+    if spoil == "cut off":
+        data = tmp_path / "cache" / "data.mdb"
+        os.truncate(data, data.stat().st_size // 2)
+
+    index = Index.open(tmp_path / "cache")
+    index.keep({"index/d/1"})
+    spans = index.find(pack[1].ids)
+    assert spans[-1].stop == CHUNKS
+    index.add("index/d/2", [another])
+    assert [span.table is not None for span in index.find(another[1].ids)] == [True]
     index.close()

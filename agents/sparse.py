@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import io
 import os
+from contextlib import suppress
 
 _ZEROS = bytes(1 << 20)
 _BLOCK = 512
@@ -29,6 +30,9 @@ class SparseReader:
         self._data = 0  # the next data begins here, or we are in it
         self._hole = 0  # and ends here
         self._size = os.fstat(file.fileno()).st_size
+        # Some file systems (OpenZFS before 2.2.2) take for a hole what was written and is not on the disk yet.
+        with suppress(OSError):
+            os.fsync(file.fileno())
 
     def fill(self, into: memoryview) -> int:
         """As `readinto`: put more bytes into memory and return how many, 0 at the end."""

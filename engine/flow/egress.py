@@ -345,6 +345,13 @@ class _Piece:
     extent: Extent | None
 
 
+def _weight(item: _Window | _Piece) -> int:
+    """Bytes that an item takes until it is used up, more or less."""
+    if isinstance(item, _Piece):
+        return max(item.size, RANGE // REQUESTS)
+    return RANGE // REQUESTS + sum(len(row.ids) for row in item.rows if isinstance(row, Taken))
+
+
 @dataclass(frozen=True, slots=True)
 class _Fetched:
     piece: _Piece
@@ -453,7 +460,7 @@ async def _deliver(
             return kept
 
         fetched: Lane[_Window | _Piece, _Window | _Fetched] = Lane(
-            tasks, fetch, share.pieces * RANGE, lambda item: item.size if isinstance(item, _Piece) else 0
+            tasks, fetch, share.pieces * RANGE, _weight
         )
         opened: Lane[_Window | list[_Sealed], _Window | _Opened] = Lane(tasks, open_batch, share.width)
         unpacked: Lane[_Window | _Placed, _Window | list[_Kept]] = Lane(tasks, unpack, 2 * share.width)

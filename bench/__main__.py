@@ -29,6 +29,8 @@ def outputs(measure: Callable[..., Report]) -> Callable[..., None]:
         from .html import page
         from .output import markdown, print_report
 
+        if html and not html.absolute().parent.is_dir():
+            raise click.BadParameter(f"there is no directory {html.absolute().parent}", param_hint="--html")
         report = measure(**options)
         if as_json:
             print(json.dumps(report.to_json()))

@@ -42,6 +42,8 @@ Join: TypeAlias = "Callable[[memoryview, int, array[int], bool], array[int]]"
 class NoSuchKernel(Exception):
     """The kernel that was asked for does not run here."""
 
+    hint = f"Unset {WISH}, and the fastest one that runs here is taken."
+
 
 @dataclass(frozen=True, slots=True)
 class Kernel:
@@ -69,7 +71,8 @@ def choose_kernel(wish: str | None = None) -> Kernel:
     name = wish or os.environ.get(WISH) or names[-1]
     if name not in names:
         built = "" if len(names) > 1 else "; the native module was not built"
-        raise NoSuchKernel(f"no kernel named {name!r} here, only {', '.join(names)}{built}")
+        asked = "" if wish else f", which {WISH} asks for"
+        raise NoSuchKernel(f"no kernel named {name!r} here{asked}, only {', '.join(names)}{built}")
     if name == REFERENCE:
         return Kernel(name, _bind_reference, lambda rule: partial(reference.join, rule))
     return Kernel(name, _bind_native(name), _bind_native_join(name))

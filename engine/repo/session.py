@@ -3,8 +3,8 @@
     groups -> [compress]* -> laid into the open pack, in order -> [seal]* -> PUT -> recipes learn the pack's id
 
 `keep` takes groups and returns when there is room for them; `flush` returns when everything kept so far is stored.
-Now and then an index segment is published, at intervals that double, so that an interrupted run of any length loses at
-most about half of its deduplication.  A run whose only pack stays below `EMBED` never stores it: it travels inside the snapshot.
+Now and then an index segment is published, at intervals that double up to `LAST_SEGMENT` packs: an interrupted run loses no more of
+its deduplication than those.  A run whose only pack stays below `EMBED` never stores it: it travels inside the snapshot.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ EMBED = 128 << 10
 """A session's only pack, if smaller, is embedded in the snapshot."""
 
 FIRST_SEGMENT = 1
-LAST_SEGMENT = 64
+LAST_SEGMENT = 16
 """Packs between two index segments: from the first number, doubling, up to the last."""
 
 UPLOADS = 2

@@ -60,7 +60,9 @@ def test_an_argument_goes_before_the_environment(monkeypatch):
 def test_a_wish_that_cannot_be_met_is_an_error(monkeypatch):
     monkeypatch.setenv("STRANDLINE_KERNEL", "sse9")
 
-    with pytest.raises(NoSuchKernel, match=r"'sse9' here, only reference, portable"):
+    with pytest.raises(
+        NoSuchKernel, match=r"'sse9' here, which STRANDLINE_KERNEL asks for, only reference, portable"
+    ):
         make_cutter(RKC, KEY)
 
 

@@ -42,6 +42,10 @@ class StoreUnavailable(StoreError):
     hint = "Check that the store can be reached, then run the same command again; nothing stored is lost."
 
 
+class StoreBusy(StoreUnavailable):
+    """The store asks for less at once: whoever counts requests side by side should take fewer."""
+
+
 class StoreFull(StoreError):
     """There is no room left."""
 

@@ -17,6 +17,8 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from .s3servers import SERVING, Server, moto, named_server, rclone
+
 MARK = "STRANDLINE_TEST_SESSION"
 PATIENCE = 3.0
 """Seconds that a process has to be gone after the test that began it: the kernel may still be at it."""
@@ -35,10 +37,30 @@ def no_process_outlives_the_session() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def no_process_outlives_its_test() -> Iterator[None]:
-    """Servers that fixtures of a wider scope keep are there before, and may stay."""
+    """Servers that fixtures of a wider scope keep are there before, or were begun when first asked for, and may stay."""
     before = _children()
     yield
-    _fail_if_any(lambda: _children() - before)
+    _fail_if_any(lambda: _children() - before - SERVING)
+
+
+@pytest.fixture(scope="session")
+def moto_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    with moto(tmp_path_factory.mktemp("moto")) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def rclone_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    with rclone(tmp_path_factory.mktemp("rclone")) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def named_s3_server() -> Server:
+    """The one of the environment (see `s3servers`): asked for only where there is one."""
+    server = named_server()
+    assert server is not None
+    return server
 
 
 def _fail_if_any(find: Callable[[], set[int]]) -> None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import os
 import shutil
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -17,7 +18,11 @@ from strandline.store.local import LocalStore
 from strandline.store.memory import MemoryStore
 from strandline.store.observe import ObservedStore, RequestCounts
 from strandline.store.retry import RetryingStore
+from strandline.store.s3 import S3Store
+from strandline.store.s3_settings import S3Settings
 from strandline.store.throttle import ThrottledStore
+
+from ..s3servers import named_server
 
 KINDS: dict[str, Callable[[Path], Store]] = {
     "memory": lambda root: MemoryStore(),
@@ -44,11 +49,39 @@ def refuse_links(monkeypatch: pytest.MonkeyPatch, number: int = errno.EPERM) -> 
     monkeypatch.setattr(os, "link", link)
 
 
-@pytest.fixture(params=KINDS)
-def store(request, tmp_path, monkeypatch) -> Store:
-    if request.param == "local-without-links":
-        refuse_links(monkeypatch)
-    return KINDS[request.param](tmp_path / "root")
+S3_KINDS: dict[str, tuple[str, Callable[[S3Settings], Store]]] = {
+    "moto": ("moto_server", S3Store),
+    "moto-conditional": (
+        "moto_server",
+        lambda settings: S3Store(dataclasses.replace(settings, conditional_writes=True)),
+    ),
+    # It answers 500 now and then when many write into directories that are not there yet.
+    "rclone": ("rclone_server", lambda settings: RetryingStore(S3Store(settings), base=0.02)),
+    "s3-all": (
+        "moto_server",
+        lambda settings: ObservedStore(
+            RetryingStore(ThrottledStore(S3Store(settings), concurrency=8)), RequestCounts()
+        ),
+    ),
+}
+if named_server() is not None:
+    S3_KINDS["named"] = "named_s3_server", lambda settings: RetryingStore(S3Store(settings))
+
+
+@pytest.fixture(params=[*KINDS, *S3_KINDS])
+async def store(request, tmp_path, monkeypatch) -> AsyncIterator[Store]:
+    if request.param in KINDS:
+        if request.param == "local-without-links":
+            refuse_links(monkeypatch)
+        yield KINDS[request.param](tmp_path / "root")
+        return
+    fixture, make = S3_KINDS[request.param]
+    store = make(request.getfixturevalue(fixture).settings())
+    yield store
+    if request.param == "named":  # the others end with their servers
+        async for info in store.scan():
+            await store.delete(info.name)
+    await store.aclose()
 
 
 @pytest.fixture(params=["links", "no links"])

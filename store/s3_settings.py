@@ -1,0 +1,115 @@
+"""Where an S3 bucket is and how to speak to it: plain values, so that reading a configuration costs no S3 client.
+
+`s3://bucket/prefix` names the place.  What is not said here is what botocore finds the usual way: credentials in the environment, a
+profile, or the role of the machine; region, endpoint (`AWS_ENDPOINT_URL_S3`) and certificates (`AWS_CA_BUNDLE`) likewise.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import Literal, TypeAlias, get_args
+
+from .base import is_name
+
+Addressing: TypeAlias = Literal["auto", "path", "virtual"]
+Encryption: TypeAlias = Literal["", "AES256", "aws:kms"]
+
+MIB = 1 << 20
+SMALLEST_PART = 5 * MIB
+"""Of a multipart upload, except the last."""
+
+MOST_AT_ONCE = 5 << 30
+"""Bytes that one PUT may have."""
+
+_BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,254}")
+_FROZEN = frozenset({"GLACIER", "DEEP_ARCHIVE"})
+_URL = re.compile(r"https?://[^/?#]+/?")
+
+
+@dataclass(frozen=True, slots=True)
+class S3Settings:
+    """*prefix* is `a/b`, without slashes at its ends, or empty.  Sizes in bytes, times in seconds.
+
+    *addressing* auto: by path at an endpoint of one's own, as botocore likes it at Amazon's.
+    *storage_class* is for objects of at least *cold_from* bytes: below 128 KiB the cheaper classes cost more, and what is small
+    (leases, snapshots, keys) is what is read and replaced often.
+    *conditional_writes*: whether `If-None-Match: *` is honoured, as `S3Store.probe` once found; None: unknown (see `S3Store.put`).
+    *checksums*: send each object's SHA-256 for the server to check and keep.
+    *stall*: a transfer that does not move for so long has failed.
+    """
+
+    bucket: str
+    prefix: str = ""
+    endpoint: str = ""
+    region: str = ""
+    profile: str = ""
+    access_key: str = field(default="", repr=False)
+    secret_key: str = field(default="", repr=False)
+    session_token: str = field(default="", repr=False)
+    addressing: Addressing = "auto"
+    ca_bundle: str = ""
+    storage_class: str = ""
+    cold_from: int = 128 << 10
+    encryption: Encryption = ""
+    kms_key: str = ""
+    conditional_writes: bool | None = None
+    checksums: bool = True
+    multipart_from: int = 64 * MIB + 1
+    part_size: int = 16 * MIB
+    connections: int = 64
+    connect_timeout: float = 10.0
+    stall: float = 60.0
+
+    def __post_init__(self) -> None:
+        """Raise `ValueError` for what cannot be meant."""
+        if not _BUCKET.fullmatch(self.bucket):
+            raise ValueError(f"not a bucket's name: {self.bucket!r}")
+        if self.prefix and not is_name(self.prefix):
+            raise ValueError(
+                f"not a prefix: {self.prefix!r}; it is made of A-Z a-z 0-9 . _ - @ + = and single /"
+            )
+        if self.endpoint and not _URL.fullmatch(self.endpoint):
+            raise ValueError(f"not an endpoint: {self.endpoint!r}; write it like https://s3.example.org:9000")
+        if bool(self.access_key) != bool(self.secret_key):
+            raise ValueError("an access key and a secret key belong together")
+        if self.session_token and not self.access_key:
+            raise ValueError("a session token belongs to an access key")
+        if self.profile and self.access_key:
+            raise ValueError("credentials come either from a profile or from an access key")
+        for value, choices in ((self.addressing, Addressing), (self.encryption, Encryption)):
+            if value not in get_args(choices):
+                known = ", ".join(filter(None, get_args(choices)))
+                raise ValueError(f"{value!r} is none of {known}")
+        if self.kms_key and self.encryption != "aws:kms":
+            raise ValueError("a KMS key needs the encryption aws:kms")
+        if self.storage_class in _FROZEN:
+            raise ValueError(
+                f"from {self.storage_class} nothing can be read when it is needed; take GLACIER_IR or STANDARD_IA"
+            )
+        if not SMALLEST_PART <= self.part_size <= MOST_AT_ONCE or self.multipart_from > MOST_AT_ONCE:
+            raise ValueError("a part has 5 MiB to 5 GiB, and so has what is sent without parts at most")
+        if self.connections < 1 or self.connect_timeout <= 0 or self.stall <= 0:
+            raise ValueError("connections and times are more than nothing")
+
+    @property
+    def root(self) -> str:
+        """What every key begins with."""
+        return self.prefix + "/" if self.prefix else ""
+
+    @property
+    def place(self) -> str:
+        return f"s3://{self.bucket}/{self.prefix}".rstrip("/")
+
+
+def parse_s3_url(url: str) -> tuple[str, str]:
+    """Bucket and prefix of `s3://bucket/prefix`; raise `ValueError`."""
+    scheme, _, rest = url.partition("://")
+    if scheme.lower() != "s3" or not rest:
+        raise ValueError("write it as s3://bucket/prefix")
+    if "?" in rest or "#" in rest or "%" in rest:
+        raise ValueError("what is not bucket or prefix stands in the configuration, not in the URL")
+    if "@" in rest.partition("/")[0]:
+        raise ValueError("an s3: URL holds no credentials")
+    bucket, _, prefix = rest.partition("/")
+    return bucket, prefix.rstrip("/")

@@ -1,0 +1,155 @@
+"""Real S3 servers for tests, each private, on a free port of 127.0.0.1, stopped by its process id.
+
+moto keeps objects in memory and honours conditional writes; it checks no secret.  `rclone serve s3` keeps them on disk and checks
+secrets; it ignores conditional writes, and sends a range with status 200.  Any other server joins in by the environment:
+
+    STRANDLINE_TEST_S3_ENDPOINT     https://s3.example.org
+    STRANDLINE_TEST_S3_BUCKET       a bucket that exists; the tests write below prefixes of their own, and remove them
+    STRANDLINE_TEST_S3_ACCESS_KEY, STRANDLINE_TEST_S3_SECRET_KEY, STRANDLINE_TEST_S3_REGION, STRANDLINE_TEST_S3_CA_BUNDLE
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from strandline.store.s3_settings import S3Settings
+
+BUCKET = "strandline"
+ACCESS_KEY = "testaccesskey"
+SECRET_KEY = "testsecretkey0123456789"
+PATIENCE = 30.0
+
+SERVING: set[int] = set()
+"""Process ids of servers that are meant to outlive a test."""
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """An endpoint with a bucket; *settings* are for a place of their own in it."""
+
+    endpoint: str
+    bucket: str = BUCKET
+    access_key: str = ACCESS_KEY
+    secret_key: str = SECRET_KEY
+    region: str = "us-east-1"
+    ca_bundle: str = ""
+
+    @property
+    def port(self) -> int:
+        return int(self.endpoint.rpartition(":")[2])
+
+    def settings(self, **more: object) -> S3Settings:
+        given: dict[str, object] = {
+            "bucket": self.bucket,
+            "prefix": f"t/{uuid.uuid4().hex}",
+            "endpoint": self.endpoint,
+            "region": self.region,
+            "access_key": self.access_key,
+            "secret_key": self.secret_key,
+            "ca_bundle": self.ca_bundle,
+        }
+        return S3Settings(**(given | more))  # type: ignore[arg-type]
+
+
+def named_server() -> Server | None:
+    """The one that the environment names."""
+
+    def of(key: str, default: str = "") -> str:
+        return os.environ.get(f"STRANDLINE_TEST_S3_{key}", default)
+
+    if not of("ENDPOINT"):
+        return None
+    return Server(
+        of("ENDPOINT"),
+        of("BUCKET", BUCKET),
+        of("ACCESS_KEY"),
+        of("SECRET_KEY"),
+        of("REGION", "us-east-1"),
+        of("CA_BUNDLE"),
+    )
+
+
+def free_port() -> int:
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return int(one.getsockname()[1])
+
+
+@contextmanager
+def moto(place: Path) -> Iterator[Server]:
+    port = free_port()
+    command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
+    with _running(command, place / "moto.log", port):
+        server = Server(f"http://127.0.0.1:{port}")
+        _make_bucket(port)
+        yield server
+
+
+@contextmanager
+def rclone(place: Path) -> Iterator[Server]:
+    port = free_port()
+    (place / "data" / BUCKET).mkdir(parents=True)
+    binary = Path(sys.executable).parent / "rclone"
+    command = [
+        str(binary),
+        "serve",
+        "s3",
+        "--addr",
+        f"127.0.0.1:{port}",
+        "--auth-key",
+        f"{ACCESS_KEY},{SECRET_KEY}",
+    ]
+    environ = {"XDG_CACHE_HOME": str(place / "cache"), "RCLONE_CONFIG": ""}
+    with _running([*command, str(place / "data")], place / "rclone.log", port, **environ):
+        yield Server(f"http://127.0.0.1:{port}")
+
+
+@contextmanager
+def _running(command: list[str], log: Path, port: int, **environ: str) -> Iterator[None]:
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env={**os.environ, **environ}
+        )
+        SERVING.add(process.pid)
+        try:
+            _wait_for(port, process, log)
+            yield
+        finally:
+            SERVING.discard(process.pid)
+            process.terminate()
+            try:
+                process.wait(10)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
+def _wait_for(port: int, process: subprocess.Popen[bytes], log: Path) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while time.monotonic() < deadline and process.poll() is None:
+        try:
+            socket.create_connection(("127.0.0.1", port), 1).close()
+            return
+        except OSError:
+            time.sleep(0.02)
+    raise RuntimeError(f"an S3 server did not start: {log.read_text(errors='replace')[-2000:]}")
+
+
+def _make_bucket(port: int) -> None:
+    """Without a client: moto asks for no signature."""
+    request = (
+        f"PUT /{BUCKET} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+    )
+    with socket.create_connection(("127.0.0.1", port)) as one:
+        one.sendall(request.encode())
+        answer = one.recv(1000)
+    assert b" 200 " in answer, answer

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
         ObjectExists,
         ObjectMissing,
         ShortRead,
+        StoreBusy,
         StoreDenied,
         StoreError,
         StoreFull,
@@ -27,11 +28,14 @@ if TYPE_CHECKING:
     from .memory import MemoryStore
     from .observe import ObservedStore, Request, RequestCounts
     from .retry import RetryingStore
+    from .s3 import Capabilities, S3Store
+    from .s3_settings import S3Settings
     from .throttle import ThrottledStore
     from .urls import UnknownStore, open_store
 
 _HOME = {
     "Buffer": "base",
+    "Capabilities": "s3",
     "FaultyStore": "faults",
     "LocalStore": "local",
     "MemoryStore": "memory",
@@ -43,8 +47,11 @@ _HOME = {
     "Request": "observe",
     "RequestCounts": "observe",
     "RetryingStore": "retry",
+    "S3Settings": "s3_settings",
+    "S3Store": "s3",
     "ShortRead": "errors",
     "Store": "base",
+    "StoreBusy": "errors",
     "StoreDenied": "errors",
     "StoreDied": "faults",
     "StoreError": "errors",
@@ -57,6 +64,7 @@ _HOME = {
 
 __all__ = [
     "Buffer",
+    "Capabilities",
     "FaultyStore",
     "LocalStore",
     "MemoryStore",
@@ -68,8 +76,11 @@ __all__ = [
     "Request",
     "RequestCounts",
     "RetryingStore",
+    "S3Settings",
+    "S3Store",
     "ShortRead",
     "Store",
+    "StoreBusy",
     "StoreDenied",
     "StoreDied",
     "StoreError",

@@ -7,7 +7,7 @@ What each call costs in HTTP requests, which `tests/store/test_s3_requests.py` c
     get        1; 2 at the very end of an object
     stat       1; 2 for what is missing, as long as nothing else has shown that the bucket is there
     scan       1 for each 1000 objects
-    put        1 where conditional writes are known to be honoured, else 2 (a HEAD first)
+    put        1 where conditional writes are known to be honoured, else 2 (a HEAD first); 1 more to refuse a name
     put        parts + 3 of what is larger than *multipart_from*
     replace    1
     delete     1
@@ -34,7 +34,6 @@ from anyio.lowlevel import checkpoint
 from botocore.exceptions import ClientError
 
 from .base import Buffer, ObjectInfo, Store, check_name, check_range, is_name
-from .compare import holds
 from .errors import ObjectExists, ObjectMissing, ShortRead, StoreError, StoreUnavailable
 from .s3_body import Body
 from .s3_client import make_client, set_up
@@ -42,6 +41,8 @@ from .s3_errors import code_of, s3_error, status_of
 from .s3_settings import S3Settings
 
 _TAKEN = 412
+_MARK = "strandline-attempt"
+"""Metadata by which an attempt knows its own object again."""
 _CLEAN_UP = 10.0
 """Seconds that cleaning up after a failure may take; whoever cancels waits for it."""
 _PARTS_AT_ONCE = 3
@@ -216,7 +217,8 @@ class S3Store(Store):
     async def _put_at_once(self, name: str, view: memoryview, *, fixed: bool) -> None:
         client = await self._open()
         async with self._body(view) as body:
-            extra = self._headers(view.nbytes)
+            mark = os.urandom(8).hex()
+            extra = self._headers(view.nbytes) | {"Metadata": {_MARK: mark}}
             if self.settings.checksums:
                 extra |= {"ChecksumAlgorithm": "SHA256", "ChecksumSHA256": body.checksum}
             if fixed and self.conditional_writes is not False:
@@ -231,9 +233,10 @@ class S3Store(Store):
                         raise _NotImplemented from error
                     if status_of(error) != _TAKEN:
                         raise
-        # aiohttp repeats a PUT when a connection that it had kept turns out to be dead.  If the server
-        # had carried out the first one, what took the name is ours.
-        if body.sends < 2 or not await holds(self, name, view):
+        # aiohttp repeats a PUT when a connection that it had kept turns out to be dead, and so does many a load balancer.
+        # If the server had carried out the first one, what took the name is this very attempt.
+        found = await self._head(name)
+        if found is None or found.get("Metadata", {}).get(_MARK) != mark:
             raise _taken(name)
 
     async def _put_in_parts(self, name: str, view: memoryview, *, fixed: bool) -> None:
@@ -385,8 +388,8 @@ class S3Store(Store):
         settings, extra = self.settings, {}
         if settings.storage_class and size >= settings.cold_from:
             extra["StorageClass"] = settings.storage_class
-        if settings.encryption:
-            extra["ServerSideEncryption"] = settings.encryption
+        if settings.server_side_encryption:
+            extra["ServerSideEncryption"] = settings.server_side_encryption
         if settings.kms_key:
             extra["SSEKMSKeyId"] = settings.kms_key
         return extra

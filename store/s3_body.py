@@ -24,10 +24,7 @@ _INLINE = 128 << 10
 
 
 class Body(Payload):
-    """*sends* counts how often sending began: more than once when aiohttp repeated the request by itself.
-
-    A piece that the other side does not take within *stall* seconds ends the request.
-    """
+    """It can be sent again.  A piece that the other side does not take within *stall* seconds ends the request."""
 
     _autoclose = True  # nothing to close: said to aiohttp, which would warn
 
@@ -38,7 +35,6 @@ class Body(Payload):
         self._digest = digest
         self._stall = stall
         self._at = 0
-        self.sends = 0
 
     @classmethod
     async def of(cls, view: memoryview, *, stall: float) -> Body:
@@ -63,7 +59,6 @@ class Body(Payload):
     # As a payload
 
     async def write(self, writer: AbstractStreamWriter) -> None:
-        self.sends += 1
         for start in range(0, self._size or 0, PIECE):
             async with asyncio.timeout(self._stall):
                 await writer.write(self._piece(start, PIECE))

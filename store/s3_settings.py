@@ -27,6 +27,14 @@ _FROZEN = frozenset({"GLACIER", "DEEP_ARCHIVE"})
 _URL = re.compile(r"https?://[^/?#]+/?")
 
 
+class BadSetting(ValueError):
+    """What a setting holds cannot be meant; *key* is its name."""
+
+    def __init__(self, key: str, message: str) -> None:
+        super().__init__(message)
+        self.key = key
+
+
 @dataclass(frozen=True, slots=True)
 class S3Settings:
     """*prefix* is `a/b`, without slashes at its ends, or empty.  Sizes in bytes, times in seconds.
@@ -51,7 +59,7 @@ class S3Settings:
     ca_bundle: str = ""
     storage_class: str = ""
     cold_from: int = 128 << 10
-    encryption: Encryption = ""
+    server_side_encryption: Encryption = ""
     kms_key: str = ""
     conditional_writes: bool | None = None
     checksums: bool = True
@@ -62,35 +70,45 @@ class S3Settings:
     stall: float = 60.0
 
     def __post_init__(self) -> None:
-        """Raise `ValueError` for what cannot be meant."""
+        """Raise `BadSetting` for what cannot be meant."""
         if not _BUCKET.fullmatch(self.bucket):
-            raise ValueError(f"not a bucket's name: {self.bucket!r}")
+            raise BadSetting("bucket", f"not a bucket's name: {self.bucket!r}")
         if self.prefix and not is_name(self.prefix):
-            raise ValueError(
-                f"not a prefix: {self.prefix!r}; it is made of A-Z a-z 0-9 . _ - @ + = and single /"
+            raise BadSetting(
+                "prefix", f"not a prefix: {self.prefix!r}; it is made of A-Z a-z 0-9 . _ - @ + = and single /"
             )
         if self.endpoint and not _URL.fullmatch(self.endpoint):
-            raise ValueError(f"not an endpoint: {self.endpoint!r}; write it like https://s3.example.org:9000")
-        if bool(self.access_key) != bool(self.secret_key):
-            raise ValueError("an access key and a secret key belong together")
-        if self.session_token and not self.access_key:
-            raise ValueError("a session token belongs to an access key")
-        if self.profile and self.access_key:
-            raise ValueError("credentials come either from a profile or from an access key")
-        for value, choices in ((self.addressing, Addressing), (self.encryption, Encryption)):
-            if value not in get_args(choices):
-                known = ", ".join(filter(None, get_args(choices)))
-                raise ValueError(f"{value!r} is none of {known}")
-        if self.kms_key and self.encryption != "aws:kms":
-            raise ValueError("a KMS key needs the encryption aws:kms")
-        if self.storage_class in _FROZEN:
-            raise ValueError(
-                f"from {self.storage_class} nothing can be read when it is needed; take GLACIER_IR or STANDARD_IA"
+            raise BadSetting(
+                "endpoint", f"not an endpoint: {self.endpoint!r}; write it like https://s3.example.org:9000"
             )
-        if not SMALLEST_PART <= self.part_size <= MOST_AT_ONCE or self.multipart_from > MOST_AT_ONCE:
-            raise ValueError("a part has 5 MiB to 5 GiB, and so has what is sent without parts at most")
-        if self.connections < 1 or self.connect_timeout <= 0 or self.stall <= 0:
-            raise ValueError("connections and times are more than nothing")
+        if bool(self.access_key) != bool(self.secret_key):
+            given = "access_key" if self.access_key else "secret_key"
+            raise BadSetting(given, "an access key and a secret key belong together")
+        if self.session_token and not self.access_key:
+            raise BadSetting("session_token", "a session token belongs to an access key")
+        if self.profile and self.access_key:
+            raise BadSetting("profile", "credentials come either from a profile or from an access key")
+        self._check_choice("addressing", Addressing)
+        self._check_choice("server_side_encryption", Encryption)
+        if self.kms_key and self.server_side_encryption != "aws:kms":
+            raise BadSetting("kms_key", "a KMS key needs the server-side encryption aws:kms")
+        if self.storage_class in _FROZEN:
+            raise BadSetting(
+                "storage_class",
+                f"{self.storage_class} cannot be read when it is needed; take GLACIER_IR or STANDARD_IA",
+            )
+        if not SMALLEST_PART <= self.part_size <= MOST_AT_ONCE:
+            raise BadSetting("part_size", "a part has 5 MiB to 5 GiB")
+        if not 0 < self.multipart_from <= MOST_AT_ONCE:
+            raise BadSetting("multipart_from", "without parts at most 5 GiB can be sent")
+        for key in ("connections", "connect_timeout", "stall"):
+            if getattr(self, key) <= 0:
+                raise BadSetting(key, f"{key} must be more than nothing")
+
+    def _check_choice(self, key: str, choices: object) -> None:
+        value, known = getattr(self, key), get_args(choices)
+        if value not in known:
+            raise BadSetting(key, f"{key} cannot be {value!r}; it is one of {', '.join(filter(None, known))}")
 
     @property
     def root(self) -> str:

@@ -2,17 +2,27 @@
 
 A transfer begins when those before it have been paid for at the rate: objects travel whole, so what is bounded is the average,
 and one object is the most that is sent without having been paid for.  Idle time is not saved up.
+
+A server that asks for less (`StoreBusy`) gets half as many requests at once, and then, with every round that goes well, one more,
+up to the share: so do many clients find what a server can take, without knowing of each other.
 """
 
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AbstractAsyncContextManager, nullcontext
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
+from typing import TypeAlias
 
 import anyio
+from anyio.lowlevel import checkpoint
 
 from .base import Buffer, ObjectInfo, Store
+from .errors import StoreBusy
+
+Rate: TypeAlias = float | Callable[[], float | None] | None
+"""Bytes a second, for ever or as somebody says whenever it is asked for; None is no bound."""
 
 _PAGE = 1000
 _LOOK_AGAIN = 1.0
@@ -24,12 +34,12 @@ class Bucket:
 
     def __init__(
         self,
-        rate: float | None,
+        rate: Rate,
         *,
         sleep: Callable[[float], Awaitable[None]] = anyio.sleep,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        if rate is not None and rate <= 0:
+        if isinstance(rate, float | int) and rate <= 0:
             raise ValueError(f"not a rate: {rate} bytes a second")
         self._rate = rate
         self._sleep = sleep
@@ -43,14 +53,69 @@ class Bucket:
         if self._rate is None:
             return
         async with self._queue:
-            while (pause := self._free - self._clock()) > 0:
+            while (pause := self._free - self._clock()) > 0 and self._now() is not None:
                 await self._sleep(min(pause, _LOOK_AGAIN))
             self.pay(size)
 
     def pay(self, size: int) -> None:
         """Take at once what turned out to be more, or give back what turned out to be less."""
-        if self._rate is not None:
-            self._free = max(self._free, self._clock()) + size / self._rate
+        rate = self._now()
+        if rate is not None:
+            self._free = max(self._free, self._clock()) + size / rate
+
+    def _now(self) -> float | None:
+        return self._rate() if callable(self._rate) else self._rate
+
+
+class Places:
+    """At most *most* at once, and fewer when the store asks for it.  Whoever comes first is served first."""
+
+    def __init__(self, most: int) -> None:
+        self.most = most
+        self.open = float(most)
+        """How many may work at the same time now."""
+        self._taken = 0
+        self._cuts = 0
+        self._waiting: deque[anyio.Event] = deque()
+
+    @asynccontextmanager
+    async def one(self) -> AsyncIterator[None]:
+        await self._take()
+        cuts = self._cuts
+        try:
+            yield
+        except StoreBusy:
+            # Those under way when the server complained say nothing new: the cut was made for them too.
+            if cuts == self._cuts:
+                self._cuts += 1
+                self.open = max(1.0, self.open / 2)
+            raise
+        else:
+            self.open = min(float(self.most), self.open + 1 / self.open)
+        finally:
+            self._give_back()
+
+    async def _take(self) -> None:
+        await checkpoint()
+        self._waiting.append(turn := anyio.Event())
+        self._let_in()
+        try:
+            await turn.wait()
+        except BaseException:
+            if turn.is_set():
+                self._give_back()
+            else:
+                self._waiting.remove(turn)
+            raise
+
+    def _give_back(self) -> None:
+        self._taken -= 1
+        self._let_in()
+
+    def _let_in(self) -> None:
+        while self._waiting and self._taken < int(self.open):
+            self._taken += 1
+            self._waiting.popleft().set()
 
 
 class ThrottledStore(Store):
@@ -61,8 +126,8 @@ class ThrottledStore(Store):
         inner: Store,
         *,
         concurrency: int | None = None,
-        upload_rate: float | None = None,
-        download_rate: float | None = None,
+        upload_rate: Rate = None,
+        download_rate: Rate = None,
         sleep: Callable[[float], Awaitable[None]] = anyio.sleep,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -71,15 +136,13 @@ class ThrottledStore(Store):
         self._inner = inner
         self._up = Bucket(upload_rate, sleep=sleep, clock=clock)
         self._down = Bucket(download_rate, sleep=sleep, clock=clock)
-        self._places: AbstractAsyncContextManager[object] = (
-            nullcontext() if concurrency is None else anyio.Semaphore(concurrency, fast_acquire=True)
-        )
+        self.places = None if concurrency is None else Places(concurrency)
 
     async def get(self, name: str, *, start: int = 0, size: int | None = None) -> bytes:
         asked, got = max(size or 0, 0), 0
         await self._down.take(asked)
         try:
-            async with self._places:
+            async with self._place():
                 data = await self._inner.get(name, start=start, size=size)
             got = len(data)
             return data
@@ -87,7 +150,7 @@ class ThrottledStore(Store):
             self._down.pay(got - asked)  # a range past the end may be any size, and brings nothing
 
     async def stat(self, name: str) -> ObjectInfo:
-        async with self._places:
+        async with self._place():
             return await self._inner.stat(name)
 
     async def scan(self, prefix: str = "", *, after: str = "") -> AsyncIterator[ObjectInfo]:
@@ -96,7 +159,7 @@ class ThrottledStore(Store):
         while more:
             # No place is held while the reader of the listing does something else, perhaps with this very store.
             page: list[ObjectInfo] = []
-            async with self._places:
+            async with self._place():
                 while more and len(page) < _PAGE:
                     info = await anext(found, None)
                     if info is None:
@@ -108,17 +171,20 @@ class ThrottledStore(Store):
 
     async def put(self, name: str, data: Buffer) -> None:
         await self._up.take(memoryview(data).nbytes)
-        async with self._places:
+        async with self._place():
             await self._inner.put(name, data)
 
     async def replace(self, name: str, data: Buffer) -> None:
         await self._up.take(memoryview(data).nbytes)
-        async with self._places:
+        async with self._place():
             await self._inner.replace(name, data)
 
     async def delete(self, name: str) -> None:
-        async with self._places:
+        async with self._place():
             await self._inner.delete(name)
 
     async def aclose(self) -> None:
         await self._inner.aclose()
+
+    def _place(self) -> AbstractAsyncContextManager[None]:
+        return nullcontext() if self.places is None else self.places.one()

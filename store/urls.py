@@ -2,6 +2,7 @@
 
     /var/backups, backups, ~/backups, C:\\backups    a directory
     file:///var/backups                             the same as a URL, with %20 for a blank
+    s3://bucket/prefix                              a place in a bucket, of Amazon or any server that speaks S3
     memory:                                         a new store in memory, gone with this process
 
 What begins with two or more letters and a colon is a URL: a directory of such a name is written `./a:b`.
@@ -10,7 +11,9 @@ What begins with two or more letters and a colon is a URL: a directory of such a
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
@@ -18,6 +21,14 @@ from .base import Store
 from .errors import StoreError
 from .local import LocalStore
 from .memory import MemoryStore
+from .s3_settings import S3Settings, parse_s3_url
+from .throttle import ThrottledStore
+
+if TYPE_CHECKING:
+    from .s3 import S3Store
+
+CONCURRENCY = 48
+"""Requests at once to a bucket, before its server says anything."""
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.\-]+):")
 
@@ -26,13 +37,26 @@ class UnknownStore(StoreError):
     """No store answers to that."""
 
     hint = (
-        "Known are a directory's path, file:///directory and memory: (a path with a colon is written ./a:b)."
+        "Known are a directory's path, file:///directory, s3://bucket/prefix and memory: "
+        "(a path with a colon is written ./a:b)."
     )
 
 
-def open_store(url: str) -> Store:
-    """Return the store that *url* names; nothing is read or made yet.  Raise `UnknownStore`."""
-    scheme = match[1].lower() if (match := _SCHEME.match(url)) else ""
+def is_s3(url: str) -> bool:
+    return _scheme(url) == "s3"
+
+
+def open_store(url: str, options: Mapping[str, Any] | None = None) -> Store:
+    """Return the store that *url* names; nothing is read or made yet.  Raise `UnknownStore`.
+
+    *options* are those of `s3_settings.S3Settings`, besides bucket and prefix.  A store on S3 takes as many requests at once as its
+    server takes without asking for fewer.
+    """
+    scheme = _scheme(url)
+    if scheme == "s3":
+        return ThrottledStore(open_s3(url, options or {}), concurrency=CONCURRENCY)
+    if options:
+        raise UnknownStore(f"only an s3: URL has {', '.join(options)}", url=url)
     if not scheme:
         return LocalStore(_path(url))
     if scheme == "file":
@@ -40,6 +64,27 @@ def open_store(url: str) -> Store:
     if url.lower() == "memory:":
         return MemoryStore()
     raise UnknownStore(f"no store is known for {scheme}: URLs", url=url)
+
+
+def _scheme(url: str) -> str:
+    return match[1].lower() if (match := _SCHEME.match(url)) else ""
+
+
+def open_s3(url: str, options: Mapping[str, Any]) -> S3Store:
+    """The bare store of an s3: URL, for those who want to ask what its server can do."""
+    try:
+        bucket, prefix = parse_s3_url(url)
+        settings = S3Settings(bucket, prefix, **options)
+    except ValueError as error:
+        raise UnknownStore(f"that is no place in S3: {error}", url=url) from error
+    try:
+        # Whoever has no bucket pays neither for the import nor with an installation.
+        from .s3 import S3Store
+    except ImportError as error:
+        missing = UnknownStore(f"S3 needs the Python package {error.name}", url=url)
+        missing.hint = "Run: pip install 'strandline[s3]'"
+        raise missing from error
+    return S3Store(settings)
 
 
 def _path(text: str) -> Path:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import re
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import anyio
 import msgspec
@@ -14,12 +15,19 @@ from anyio import to_thread
 
 from ...agents.base import Agent
 from ...agents.registry import agent_classes
+from ...store.base import Store
+from ...store.retry import RetryingStore
+from ...store.throttle import ThrottledStore
+from ...store.urls import is_s3, open_s3, open_store
 from ..base.errors import NotFound, Refused
 from ..base.secrets import Secret, SecretSource
 from ..ops.open import open_repository
 from ..repo.keys import Key
 from ..repo.repository import Repository
 from .configuration import RepositorySettings, Settings, SourceSettings, nearest
+
+if TYPE_CHECKING:
+    from ...store.s3 import Capabilities
 
 KEY_FILE = "STRANDLINE_KEY_FILE"
 PASSPHRASES = {
@@ -55,9 +63,10 @@ def with_environment(
         return settings
     (name,) = given
     if name == KEY_FILE:
-        return RepositorySettings(settings.url, key_file=environ[name])
+        return dataclasses.replace(settings, key_file=environ[name])
     kind = PASSPHRASES[name]
-    return RepositorySettings(settings.url, SecretSource(**{kind: name if kind == "env" else environ[name]}))
+    source = SecretSource(**{kind: name if kind == "env" else environ[name]})
+    return dataclasses.replace(settings, passphrase=source)
 
 
 async def read_secret(source: SecretSource) -> Secret:
@@ -106,6 +115,41 @@ async def _with_secrets(options: Mapping[str, Any]) -> dict[str, Any]:
 
 
 @asynccontextmanager
+async def opened_place(settings: RepositorySettings) -> AsyncIterator[Store]:
+    """The store of the repository, with patience and within its limits; reads its secrets now."""
+    options = await _with_secrets(settings.options)
+    store: Store = await to_thread.run_sync(open_store, settings.url, options)
+    if settings.requests or settings.upload_limit or settings.download_limit:
+        store = ThrottledStore(
+            store,
+            concurrency=settings.requests,
+            upload_rate=settings.upload_limit,
+            download_rate=settings.download_limit,
+        )
+    store = RetryingStore(store)
+    try:
+        yield store
+    finally:
+        with anyio.CancelScope(shield=True):
+            await store.aclose()
+
+
+async def probe(settings: RepositorySettings) -> Capabilities | None:
+    """What the server of an s3: URL does; None for other places, which all do what is asked of them."""
+    if not is_s3(settings.url):
+        return None
+    store = await to_thread.run_sync(open_s3, settings.url, await _with_secrets(settings.options))
+    try:
+        return await store.probe()
+    finally:
+        with anyio.CancelScope(shield=True):
+            await store.aclose()
+
+
+@asynccontextmanager
 async def opened(settings: RepositorySettings) -> AsyncIterator[Repository]:
-    async with open_repository(settings.url, key=await make_key(settings)) as repo:
+    async with (
+        opened_place(settings) as store,
+        open_repository(store, key=await make_key(settings)) as repo,
+    ):
         yield repo

@@ -8,6 +8,15 @@ memory = "256MiB"
 url = "/var/backups/strandline"
 passphrase = { env = "STRANDLINE_PASSPHRASE" }      # or { file = ".." }, { command = ".." }; or key_file = ".."
 
+[repositories.offsite]
+url = "s3://bucket/prefix"
+endpoint = "https://s3.example.org"                 # and what else `store.s3_settings` has; secrets as everywhere
+access_key = { env = "S3_ACCESS_KEY" }
+secret_key = { env = "S3_SECRET_KEY" }
+requests = 32                                       # at once; this and the next two for any repository
+upload_limit = ["08:00-18:00 2MiB", "20MiB"]        # bytes a second; the first that fits the time of day counts
+download_limit = "50MiB"
+
 [sources.shop]
 kind = "mysql"
 port = 3307
@@ -30,6 +39,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from ...store.hours import RateByHour
 from ..base.errors import NotFound
 from ..base.secrets import SecretSource
 
@@ -44,11 +54,18 @@ MEMORY = 256 << 20
 
 @dataclass(frozen=True, slots=True)
 class RepositorySettings:
-    """Where a repository is and what opens it; neither passphrase nor key file: what the environment says."""
+    """Where a repository is and what opens it; neither passphrase nor key file: what the environment says.
+
+    *options* are those of its store, a `SecretSource` in place of every secret.  *requests* at once, and limits in bytes a second.
+    """
 
     url: str
     passphrase: SecretSource | None = None
     key_file: str = ""
+    options: Mapping[str, Any] = field(default_factory=dict)
+    requests: int | None = None
+    upload_limit: RateByHour | None = None
+    download_limit: RateByHour | None = None
 
 
 @dataclass(frozen=True, slots=True)

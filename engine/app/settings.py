@@ -22,7 +22,11 @@ import msgspec
 from ...agents.errors import AgentError
 from ...agents.registry import agent_classes, kinds
 from ...chunker.params import default_params
+from ...store.hours import Hours, RateByHour, parse_hours
+from ...store.s3_settings import BadSetting, S3Settings, parse_s3_url
+from ...store.urls import is_s3
 from ..base.errors import BadConfiguration
+from ..base.units import parse_size
 from ..repo.compress import POLICIES
 from .configuration import MEMORY, NAME, RepositorySettings, Settings, SourceSettings, nearest
 from .toml_lines import KeyPath
@@ -30,19 +34,42 @@ from .toml_tables import Table, TableReader
 
 _SECRET = re.compile(r"(?:password|passphrase|passwd|pwd|secret|token|access_key)$", re.IGNORECASE)
 
+S3_SECRETS = frozenset({"access_key", "secret_key", "session_token"})
+
 
 class DefaultsTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     repository: str = ""
     memory: str = ""
 
 
-class RepositoryTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class S3Table(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """What a repository on S3 has besides; `S3Settings` says what it means.  The first three are secrets, checked as such."""
+
+    access_key: Any = None
+    secret_key: Any = None
+    session_token: Any = None
+    endpoint: str = ""
+    region: str = ""
+    profile: str = ""
+    addressing: str = "auto"
+    ca_bundle: str = ""
+    storage_class: str = ""
+    server_side_encryption: str = ""
+    kms_key: str = ""
+    conditional_writes: bool | None = None
+    checksums: bool = True
+
+
+class RepositoryTable(S3Table, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """*passphrase* is a secret, checked as such."""
 
     url: str
     passphrase: Any = None
     key_file: str = ""
     default: bool = False
+    requests: int | None = None
+    upload_limit: str | list[str] = ""
+    download_limit: str | list[str] = ""
 
 
 class SourceTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -153,7 +180,55 @@ class _Reader(TableReader):
         if "passphrase" in table and found.key_file:
             raise self.error((*where, "key_file"), "a repository has either `passphrase` or `key_file`")
         secret = self.secret(table["passphrase"], (*where, "passphrase")) if "passphrase" in table else None
-        return RepositorySettings(found.url, secret, found.key_file)
+        if found.requests is not None and found.requests < 1:
+            raise self.error((*where, "requests"), "`requests` must be at least 1")
+        return RepositorySettings(
+            found.url,
+            secret,
+            found.key_file,
+            self._store_options(found.url, table, where),
+            found.requests,
+            self._limit(found.upload_limit, (*where, "upload_limit")),
+            self._limit(found.download_limit, (*where, "download_limit")),
+        )
+
+    def _store_options(self, url: str, table: Table, where: KeyPath) -> Table:
+        """Options of the store with sources in place of secrets."""
+        options = {key: table[key] for key in S3Table.__struct_encode_fields__ if key in table}
+        if not is_s3(url):
+            for key in options:
+                raise self.error((*where, key), f"only an s3: URL has `{key}`")
+            return {}
+        plain = dict(options)
+        for key in S3_SECRETS & options.keys():
+            options[key], plain[key] = self.secret(options[key], (*where, key)), "secret"
+        try:
+            bucket, prefix = parse_s3_url(url)
+            S3Settings(bucket, prefix, **plain)
+        except BadSetting as error:
+            key = error.key if error.key in table else "url"
+            raise self.error((*where, key), f"`{key}`: {error}") from error
+        except ValueError as error:
+            raise self.error((*where, "url"), f"`url`: {error}") from error
+        return options
+
+    def _limit(self, wish: str | list[str], where: KeyPath) -> RateByHour | None:
+        """Bytes a second of "20MiB", or of the first of ["08:00-18:00 2MiB", "20MiB"] that fits the time of day."""
+        if not wish:
+            return None
+        hours = []
+        for number, text in enumerate([wish] if isinstance(wish, str) else wish):
+            place = where if isinstance(wish, str) else (*where, number)
+            span, _, size = text.rpartition(" ")
+            try:
+                start, end = parse_hours(span) if span else (0, 24 * 60)
+                rate = parse_size(size)
+            except ValueError as error:
+                raise self.error(place, f"`{where[-1]}`: {error}") from error
+            if not rate:
+                raise self.error(place, f"`{where[-1]}`: with nothing a second nothing is ever done")
+            hours.append(Hours(start, end, float(rate)))
+        return RateByHour(hours)
 
     def _source(self, section: str, name: str, table: Table) -> SourceSettings:
         where = (section, name)

@@ -92,7 +92,7 @@ def _words(message: str, inside: KeyPath, wanted: type[msgspec.Struct], where: K
     if missing := re.fullmatch(r"Object missing required field `(.+)`", message):
         return f"[{'.'.join(map(str, where))}] has no `{missing[1]}`", ""
     if typed := re.fullmatch(r"Expected `(.+)`, got `(.+)`", message):
-        expected = " or ".join(_WORDS.get(one, one) for one in typed[1].split(" | "))
+        expected = " or ".join(_WORDS.get(one, one) for one in typed[1].split(" | ") if one != "null")
         return f"{subject} must be {expected}, not {_WORDS.get(typed[2], typed[2])}", ""
     if choice := re.fullmatch(r"Invalid enum value '(.*)'", message):
         among = _choices(wanted, key)

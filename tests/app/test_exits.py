@@ -32,6 +32,7 @@ EXPECTED = {
     errors.Lost: 10,
     store_errors.StoreError: 6,
     store_errors.StoreUnavailable: 6,
+    store_errors.StoreBusy: 6,
     store_errors.StoreFull: 6,
     store_errors.StoreDenied: 6,
     store_errors.ObjectExists: 6,

@@ -14,6 +14,8 @@ from strandline.engine.app.configuration import RepositorySettings, Settings
 from strandline.engine.app.settings import find_settings, parse_settings, read_settings
 from strandline.engine.base.errors import BadConfiguration, NotFound
 from strandline.engine.base.secrets import SecretSource
+from strandline.store.hours import Hours, RateByHour
+from strandline.store.s3_settings import MIB
 
 MAIN = '[repositories.main]\nurl = "/r"\n'
 SHOP = MAIN + '[sources.shop]\nkind = "mysql"\n'
@@ -103,6 +105,80 @@ def test_an_error_names_the_line_the_key_and_what_was_meant(text, line, says, hi
     assert str(caught.value).startswith(f"the.toml, line {line}: ")
     assert says in str(caught.value)
     assert hint in caught.value.hint
+
+
+BUCKET = '[repositories.main]\nurl = "s3://bucket/prefix"\n'
+KEYS = BUCKET + 'access_key = { env = "A" }\nsecret_key = { file = "/s" }\n'
+
+
+def test_a_bucket_has_its_place():
+    found = parse_settings(
+        KEYS
+        + 'session_token = { command = "token" }\nendpoint = "https://s3.example.org"\nregion = "eu-central-1"\n'
+        + 'addressing = "virtual"\nca_bundle = "/ca.pem"\nstorage_class = "STANDARD_IA"\nchecksums = false\n'
+        + 'server_side_encryption = "aws:kms"\nkms_key = "alias/x"\nconditional_writes = true\nrequests = 8\n'
+        + 'upload_limit = ["08:00-18:00 2MiB", "20MiB"]\ndownload_limit = "1GiB"\n'
+    ).repository()
+
+    assert found.options == {
+        "access_key": SecretSource(env="A"),
+        "secret_key": SecretSource(file="/s"),
+        "session_token": SecretSource(command="token"),
+        "endpoint": "https://s3.example.org",
+        "region": "eu-central-1",
+        "addressing": "virtual",
+        "ca_bundle": "/ca.pem",
+        "storage_class": "STANDARD_IA",
+        "checksums": False,
+        "server_side_encryption": "aws:kms",
+        "kms_key": "alias/x",
+        "conditional_writes": True,
+    }
+    assert found.requests == 8
+    assert found.upload_limit == RateByHour([Hours(480, 1080, 2.0 * MIB), Hours(0, 1440, 20.0 * MIB)])
+    assert found.download_limit == RateByHour([Hours(0, 1440, 1024.0 * MIB)])
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "says"),
+    [
+        (MAIN + 'region = "x"\n', 3, "only an s3: URL has `region`"),
+        (MAIN + 'url = "s3://bucket"\n', 3, "not valid TOML"),
+        ('[repositories.main]\nurl = "s3:bucket"\n', 2, "`url`: write it as s3://bucket/prefix"),
+        ('[repositories.main]\nurl = "s3://bucket/a//b"\n', 2, "`url`: not a prefix"),
+        ('[repositories.main]\nurl = "s3://-/b"\n', 2, "`url`: not a bucket's name"),
+        (BUCKET + 'endpiont = "x"\n', 3, "unknown key `endpiont`"),
+        (BUCKET + 'endpoint = "x"\n', 3, "`endpoint`: not an endpoint: 'x'; write it like https://"),
+        (BUCKET + 'access_key = { env = "A" }\n', 3, "`access_key`: an access key and a secret key belong"),
+        (BUCKET + 'secret_key = { env = "A" }\n', 3, "`secret_key`: an access key and a secret key belong"),
+        (BUCKET + 'secret_key = "hunter2"\n', 3, "a secret_key never stands in the file"),
+        (BUCKET + 'access_key = "AKIA"\n', 3, "a access_key never stands in the file"),
+        (KEYS + 'profile = "x"\n', 5, "`profile`: credentials come either from a profile or"),
+        (
+            BUCKET + 'addressing = "pth"\n',
+            3,
+            "`addressing`: addressing cannot be 'pth'; it is one of auto, path",
+        ),
+        (BUCKET + 'storage_class = "DEEP_ARCHIVE"\n', 3, "`storage_class`: DEEP_ARCHIVE cannot be read"),
+        (BUCKET + 'kms_key = "x"\n', 3, "`kms_key`: a KMS key needs"),
+        (
+            BUCKET + "conditional_writes = 1\n",
+            3,
+            "`conditional_writes` must be true or false, not a whole number",
+        ),
+        (MAIN + "requests = 0\n", 3, "`requests` must be at least 1"),
+        (MAIN + 'upload_limit = "fast"\n', 3, "`upload_limit`: not a size"),
+        (MAIN + 'upload_limit = [\n"1MiB",\n"8-18 1MiB"]\n', 5, "`upload_limit`: not hours: '8-18'"),
+        (MAIN + 'download_limit = "0"\n', 3, "`download_limit`: with nothing a second"),
+    ],
+)
+def test_a_mistake_about_a_bucket_is_told_with_its_line(text, line, says):
+    with pytest.raises(BadConfiguration) as caught:
+        parse_settings(text, "the.toml")
+
+    assert str(caught.value).startswith(f"the.toml, line {line}: ")
+    assert says in str(caught.value)
+    assert "hunter2" not in str(caught.value) + caught.value.hint
 
 
 @pytest.mark.parametrize(

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 import anyio
 import anyio.lowlevel
 import pytest
 from strandline.store.base import ObjectInfo
-from strandline.store.errors import ObjectMissing, ShortRead
+from strandline.store.errors import ObjectMissing, ShortRead, StoreBusy
 from strandline.store.memory import MemoryStore
 from strandline.store.throttle import ThrottledStore
 
@@ -221,3 +223,68 @@ async def test_a_listing_is_read_ahead_by_a_page_and_not_more():
 def test_what_would_stand_still_is_refused(options):
     with pytest.raises(ValueError, match="not a"):
         ThrottledStore(MemoryStore(), **options)
+
+
+class Busy(MemoryStore):
+    """Asks for less whenever more than *limit* are inside at once."""
+
+    limit = inside = most = refused = 0
+
+    async def stat(self, name):
+        self.inside += 1
+        self.most = max(self.most, self.inside)
+        try:
+            await anyio.sleep(0.001)
+            if self.inside > self.limit:
+                self.refused += 1
+                raise StoreBusy("slow down")
+            return await super().stat(name)
+        finally:
+            self.inside -= 1
+
+
+async def ask(store, times: int) -> None:
+    async def one():
+        with suppress(StoreBusy):
+            await store.stat("a")
+
+    async with anyio.create_task_group() as tasks:
+        for _ in range(times):
+            tasks.start_soon(one)
+
+
+async def test_a_store_that_asks_for_less_gets_less_and_then_a_little_more_each_time():
+    inner = Busy()
+    await inner.put("a", b"")
+    store = ThrottledStore(inner, concurrency=32)
+    inner.limit = 6
+
+    await ask(store, 300)
+    inner.most = inner.refused = 0
+    await ask(store, 300)
+
+    assert inner.most <= 7  # one more than it takes is how it finds out
+    assert inner.refused < 60
+    inner.limit = 100
+    await ask(store, 1500)
+    assert store.places.open == inner.most == 32
+
+
+async def test_those_under_way_when_the_store_complains_count_once():
+    inner = Busy()
+    store = ThrottledStore(inner, concurrency=32)
+
+    await ask(store, 32)
+
+    assert inner.refused == 32
+    assert store.places.open == 16
+
+
+async def test_at_least_one_request_is_always_let_through():
+    inner = Busy()
+    store = ThrottledStore(inner, concurrency=4)
+
+    await ask(store, 50)
+
+    assert inner.refused == 50
+    assert store.places.open == 1

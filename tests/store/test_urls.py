@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -9,7 +11,8 @@ import strandline.store
 from strandline.store.errors import StoreError
 from strandline.store.local import LocalStore
 from strandline.store.memory import MemoryStore
-from strandline.store.urls import UnknownStore, open_store
+from strandline.store.throttle import ThrottledStore
+from strandline.store.urls import UnknownStore, open_s3, open_store
 
 
 @pytest.mark.parametrize(
@@ -36,6 +39,51 @@ def test_a_directory_by_path_or_url(url, path):
     assert store.root == Path(path)
 
 
+@pytest.mark.parametrize(
+    ("url", "bucket", "prefix"),
+    [
+        ("s3://bucket", "bucket", ""),
+        ("s3://bucket/", "bucket", ""),
+        ("S3://my.bucket-1/a/b/", "my.bucket-1", "a/b"),
+    ],
+)
+def test_a_place_in_a_bucket(url, bucket, prefix):
+    store = open_s3(url, {"region": "eu-central-1"})
+
+    assert (store.settings.bucket, store.settings.prefix) == (bucket, prefix)
+    assert store.settings.region == "eu-central-1"
+    assert isinstance(open_store(url), ThrottledStore)
+
+
+def test_a_bucket_costs_nobody_else_an_import():
+    code = """
+import sys
+from strandline.engine.app.cli import main
+from strandline.store.urls import open_store
+open_store("/tmp"), open_store("memory:")
+print([name for name in sys.modules if name.startswith(("aiobotocore", "botocore", "aiohttp"))])
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
+    assert done.stdout.strip() == "[]"
+
+
+def test_without_the_package_it_is_said_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "strandline.store.s3", None)
+
+    with pytest.raises(UnknownStore, match="S3 needs the Python package") as caught:
+        open_store("s3://bucket")
+
+    assert caught.value.hint == "Run: pip install 'strandline[s3]'"
+
+
+def test_options_belong_to_buckets():
+    with pytest.raises(UnknownStore, match="only an s3: URL has endpoint"):
+        open_store("/var/backups", {"endpoint": "https://x"})
+    with pytest.raises(UnknownStore, match="not an endpoint"):
+        open_store("s3://bucket", {"endpoint": "x"})
+
+
 def test_a_relative_path_is_below_where_we_are(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
@@ -60,8 +108,10 @@ async def test_memory_is_a_new_one_each_time():
 
 @pytest.mark.parametrize(
     "url",
-    ["gopher://host/path", "http://[", "s4:bucket", "file://server/share", "file:backups", "file:", "file://", "file://[/x",
-     "file:///a?b", "file:///a#b", "memory:x", "memory://", "", "/a\0b", "file:///a%00b", "~nobody-has-this-name/x"],
+    ["gopher://host/path", "http://[", "s4:bucket", "s3:", "s3:bucket", "s3://", "s3:///a", "s3://bucket/a//b", "s3://bucket/.a",
+     "s3://bucket/a%20", "s3://key:secret@bucket", "s3://bucket/tmp", "s3://bucket?region=x", "file://server/share",
+     "file:backups", "file:", "file://", "file://[/x", "file:///a?b", "file:///a#b", "memory:x", "memory://", "", "/a\0b",
+     "file:///a%00b", "~nobody-has-this-name/x"],
 )  # fmt: skip
 def test_what_is_not_known_is_told_with_what_is(url):
     with pytest.raises(UnknownStore) as caught:

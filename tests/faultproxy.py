@@ -69,7 +69,10 @@ class Fault:
 
 
 class FaultProxy:
-    """*requests* are those that came, as `PUT /bucket/key?query`; *passed* those that the server got; *bodies* all bytes of theirs."""
+    """*requests* are those that came, as `PUT /bucket/key?query`; *passed* those that the server got.
+
+    *heads* are their headers and *bodies* their bytes, as far as they were read.
+    """
 
     def __init__(self, port: int) -> None:
         self._port = port
@@ -80,6 +83,7 @@ class FaultProxy:
         self._connections: set[asyncio.Task[None]] = set()
         self.requests: list[str] = []
         self.passed: list[str] = []
+        self.heads: list[dict[str, str]] = []
         self.bodies: list[bytes] = []
         self.met: Counter[str] = Counter()
         self.pause = 0.0
@@ -165,7 +169,8 @@ class FaultProxy:
         fault = self._pick(line) or Fault("delay", seconds=0.0)
         if fault.seconds or fault.action != "delay":
             self.met[fault.action] += 1
-        size = int(_headers(head).get("content-length", "0"))
+        self.heads.append(_headers(head))
+        size = int(self.heads[-1].get("content-length", "0"))
         if fault.action == "refuse":
             _reset(writer)
             return False

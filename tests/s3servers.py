@@ -10,8 +10,10 @@ secrets; it ignores conditional writes, and sends a range with status 200.  Any 
 
 from __future__ import annotations
 
+import http.client
 import os
 import socket
+import ssl
 import subprocess
 import sys
 import time
@@ -85,17 +87,19 @@ def free_port() -> int:
 
 
 @contextmanager
-def moto(place: Path) -> Iterator[Server]:
+def moto(place: Path, certificate: Path | None = None) -> Iterator[Server]:
+    """*certificate* makes it https; its key lies beside it as `key.pem`."""
     port = free_port()
     command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
+    if certificate:
+        command += ["-c", str(certificate), "-k", str(certificate.with_name("key.pem"))]
     with _running(command, place / "moto.log", port):
-        server = Server(f"http://127.0.0.1:{port}")
-        _make_bucket(port)
-        yield server
+        _make_bucket(port, certificate)
+        yield _server(port, certificate)
 
 
 @contextmanager
-def rclone(place: Path) -> Iterator[Server]:
+def rclone(place: Path, certificate: Path | None = None) -> Iterator[Server]:
     port = free_port()
     (place / "data" / BUCKET).mkdir(parents=True)
     binary = Path(sys.executable).parent / "rclone"
@@ -108,9 +112,17 @@ def rclone(place: Path) -> Iterator[Server]:
         "--auth-key",
         f"{ACCESS_KEY},{SECRET_KEY}",
     ]
+    if certificate:
+        command += ["--cert", str(certificate), "--key", str(certificate.with_name("key.pem"))]
     environ = {"XDG_CACHE_HOME": str(place / "cache"), "RCLONE_CONFIG": ""}
     with _running([*command, str(place / "data")], place / "rclone.log", port, **environ):
-        yield Server(f"http://127.0.0.1:{port}")
+        yield _server(port, certificate)
+
+
+def _server(port: int, certificate: Path | None) -> Server:
+    if certificate:
+        return Server(f"https://127.0.0.1:{port}", ca_bundle=str(certificate))
+    return Server(f"http://127.0.0.1:{port}")
 
 
 @contextmanager
@@ -144,12 +156,15 @@ def _wait_for(port: int, process: subprocess.Popen[bytes], log: Path) -> None:
     raise RuntimeError(f"an S3 server did not start: {log.read_text(errors='replace')[-2000:]}")
 
 
-def _make_bucket(port: int) -> None:
+def _make_bucket(port: int, certificate: Path | None) -> None:
     """Without a client: moto asks for no signature."""
-    request = (
-        f"PUT /{BUCKET} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
-    )
-    with socket.create_connection(("127.0.0.1", port)) as one:
-        one.sendall(request.encode())
-        answer = one.recv(1000)
-    assert b" 200 " in answer, answer
+    if certificate:
+        context = ssl.create_default_context(cafile=str(certificate))
+        connection: http.client.HTTPConnection = http.client.HTTPSConnection(
+            "127.0.0.1", port, context=context
+        )
+    else:
+        connection = http.client.HTTPConnection("127.0.0.1", port)
+    connection.request("PUT", f"/{BUCKET}")
+    assert connection.getresponse().status == 200
+    connection.close()

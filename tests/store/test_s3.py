@@ -1,0 +1,309 @@
+"""What is particular to S3: how it is addressed, signed, encrypted, probed, and spoken to over https."""
+
+from __future__ import annotations
+
+import base64
+import datetime
+import hashlib
+import ipaddress
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+from strandline.store.errors import StoreDenied, StoreError
+from strandline.store.s3 import Capabilities, S3Store
+from strandline.store.s3_settings import BadSetting, S3Settings
+
+from ..faultproxy import FaultProxy
+from ..s3servers import Server, moto, rclone
+
+
+async def url_of(settings: S3Settings) -> str:
+    """Where a request for the object `name` would go, signed."""
+    store = S3Store(settings)
+    client = await store._open()
+    url: str = await client.generate_presigned_url("get_object", Params=store._key("name"))
+    await store.aclose()
+    return url
+
+
+KEYS = {"access_key": "A", "secret_key": "B"}
+
+
+@pytest.mark.parametrize(
+    ("more", "expected"),
+    [
+        ({"endpoint": "https://s3.example.org:9000"}, "https://s3.example.org:9000/bucket/p/name"),
+        (
+            {"endpoint": "https://s3.example.org", "addressing": "virtual"},
+            "https://bucket.s3.example.org/p/name",
+        ),
+        ({"region": "eu-central-1"}, "https://bucket.s3.amazonaws.com/p/name"),
+        (
+            {"region": "eu-central-1", "addressing": "path"},
+            "https://s3.eu-central-1.amazonaws.com/bucket/p/name",
+        ),
+    ],
+)
+async def test_a_bucket_is_named_in_the_path_at_ones_own_endpoint_and_in_the_host_at_amazons(more, expected):
+    url = await url_of(S3Settings("bucket", "p", **KEYS, **more))
+
+    assert url.partition("?")[0] == expected
+
+
+async def test_a_session_token_is_sent_along():
+    url = await url_of(S3Settings("bucket", session_token="the+token", region="eu-central-1", **KEYS))
+
+    assert "X-Amz-Security-Token=the%2Btoken" in url
+
+
+async def test_credentials_come_the_usual_way_when_none_are_given(monkeypatch, tmp_path):
+    config, credentials = tmp_path / "config", tmp_path / "credentials"
+    config.write_text("[profile it]\nregion = eu-north-1\nendpoint_url = http://10.0.0.1:9\n")
+    credentials.write_text("[it]\naws_access_key_id = FROMFILE\naws_secret_access_key = x\n")
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(config))
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(credentials))
+
+    url = await url_of(S3Settings("bucket", profile="it"))
+
+    assert urlsplit(url).netloc == "10.0.0.1:9" and urlsplit(url).path == "/bucket/name"
+    assert "FROMFILE" in url and "eu-north-1" in url
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "FROMENV")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "x")
+    assert "FROMENV" in await url_of(S3Settings("bucket", region="eu-central-1"))
+
+
+async def test_without_credentials_it_is_said_where_they_are_looked_for(monkeypatch, tmp_path):
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "none"))
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
+    store = S3Store(S3Settings("bucket", endpoint="http://127.0.0.1:9"))
+
+    with pytest.raises(StoreDenied, match="no credentials") as caught:
+        await store.get("a")
+
+    assert "AWS_ACCESS_KEY_ID" in caught.value.hint
+    await store.aclose()
+    with pytest.raises(StoreDenied, match="nobody"):
+        await S3Store(S3Settings("bucket", profile="nobody")).get("a")
+
+
+@pytest.mark.parametrize(
+    ("more", "key"),
+    [
+        ({"bucket": "-"}, "bucket"),
+        ({"prefix": "/a"}, "prefix"),
+        ({"access_key": "A"}, "access_key"),
+        ({"session_token": "A"}, "session_token"),
+        ({"server_side_encryption": "AES"}, "server_side_encryption"),
+        ({"part_size": 1000}, "part_size"),
+        ({"multipart_from": 6 << 30}, "multipart_from"),
+        ({"stall": 0.0}, "stall"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused_by_its_name(more, key):
+    with pytest.raises(BadSetting) as caught:
+        S3Settings(**({"bucket": "bucket"} | more))
+
+    assert caught.value.key == key
+
+
+def test_settings_keep_their_secrets():
+    said = repr(S3Settings("bucket", access_key="AKIA", secret_key="hunter2", session_token="token"))
+
+    assert not any(secret in said for secret in ("AKIA", "hunter2", "token="))
+
+
+# What is asked of the server
+
+
+async def head(store: S3Store, name: str):
+    return await store._head(name)
+
+
+async def test_large_objects_have_the_storage_class_and_small_ones_have_not(moto_server):
+    store = S3Store(moto_server.settings(storage_class="STANDARD_IA"))
+
+    await store.put("large", bytes(128 << 10))
+    await store.put("small", bytes(1000))
+
+    assert (await head(store, "large"))["StorageClass"] == "STANDARD_IA"
+    assert "StorageClass" not in await head(store, "small")
+    await store.aclose()
+
+
+async def test_objects_are_encrypted_as_was_asked(moto_server):
+    store = S3Store(moto_server.settings(server_side_encryption="aws:kms", kms_key="the-key"))
+
+    await store.put("a", b"data")
+    await store.replace("b", b"data")
+
+    for name in "ab":
+        found = await head(store, name)
+        assert (found["ServerSideEncryption"], found["SSEKMSKeyId"]) == ("aws:kms", "the-key")
+    await store.aclose()
+
+
+async def test_the_digest_of_what_was_sent_is_kept_by_the_server_unless_that_is_not_wanted(moto_server):
+    data = b"data" * 100_000
+    for wanted in (True, False):
+        store = S3Store(moto_server.settings(checksums=wanted))
+        await store.put("a", memoryview(data))
+
+        client = await store._open()
+        found = await client.head_object(**store._key("a"), ChecksumMode="ENABLED")
+
+        digest = base64.b64encode(hashlib.sha256(data).digest()).decode()
+        assert found.get("ChecksumSHA256") == (digest if wanted else None)
+        await store.aclose()
+
+
+@pytest.mark.parametrize("size", [0, 100, 300_000])
+async def test_the_digest_of_a_body_is_signed_and_sent_for_the_server_to_check(moto_server, size):
+    """Over https as well.  Neither server of these tests does check it; those of the trade do."""
+    data = os.urandom(size)
+    digest = hashlib.sha256(data)
+    async with FaultProxy(moto_server.port) as proxy:
+        store = S3Store(moto_server.settings(endpoint=proxy.endpoint, conditional_writes=True))
+        await store.put("a", data)
+        await store.aclose()
+
+    (head,) = proxy.heads
+    assert head["x-amz-content-sha256"] == digest.hexdigest()
+    assert head["x-amz-checksum-sha256"] == base64.b64encode(digest.digest()).decode()
+    assert (
+        "x-amz-content-sha256" in head["authorization"] and "x-amz-checksum-sha256" in head["authorization"]
+    )
+    assert head["content-length"] == str(size)
+    assert head["if-none-match"] == "*"
+    assert "expect" not in head and "transfer-encoding" not in head
+
+
+async def test_a_probe_finds_what_a_server_does(moto_server, rclone_server):
+    for server, expected in (
+        (moto_server, Capabilities(True, False, False, False)),
+        (rclone_server, Capabilities(False, False, False, False)),
+    ):
+        store = S3Store(server.settings())
+
+        found = await store.probe()
+
+        assert (found.conditional_writes, bool(found.versioning), bool(found.object_lock)) == (
+            expected.conditional_writes, False, False,
+        )  # fmt: skip
+        assert store.conditional_writes is expected.conditional_writes
+        client = await store._open()
+        left = await client.list_objects_v2(Bucket=store.settings.bucket, Prefix=store.settings.root)
+        assert not left.get("Contents")
+        await store.aclose()
+
+
+async def test_a_probe_finds_object_lock_and_versions(moto_server):
+    store = S3Store(moto_server.settings(bucket="locked"))
+    client = await store._open()
+    await client.create_bucket(Bucket="locked", ObjectLockEnabledForBucket=True)
+
+    found = await store.probe()
+
+    assert (found.versioning, found.object_lock) == (True, True)
+    await store.aclose()
+
+
+async def test_a_probe_whose_first_answer_was_lost_is_not_misled(moto_server):
+    async with FaultProxy(moto_server.port) as proxy:
+        store = S3Store(moto_server.settings(endpoint=proxy.endpoint))
+        await store.put("warm", b"")
+        proxy.fail("lose_answer", "^PUT .*probe")
+
+        assert (await store.probe()).conditional_writes
+        await store.aclose()
+
+
+async def test_what_others_keep_below_the_prefix_is_passed_over(moto_server):
+    store = S3Store(moto_server.settings())
+    client = await store._open()
+    await store.put("b", b"")
+    for key in ("a folder/", ".hidden", "ä", "c//d", "tmp/x"):
+        await client.put_object(Bucket=store.settings.bucket, Key=store.settings.root + key, Body=b"")
+
+    assert [info.name async for info in store.scan()] == ["b"]
+    await store.aclose()
+
+
+# Over https
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory) -> Path:
+    """A certificate that signed itself, and its key beside it."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
+    now = datetime.datetime.now(datetime.UTC)
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - datetime.timedelta(days=1))
+        .not_valid_after(now + datetime.timedelta(days=1))
+        .add_extension(
+            x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False
+        )
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    place = tmp_path_factory.mktemp("tls") / "cert.pem"
+    place.write_bytes(made.public_bytes(serialization.Encoding.PEM))
+    place.with_name("key.pem").write_bytes(
+        key.private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        )
+    )
+    return place
+
+
+@pytest.fixture(scope="module", params=[moto, rclone])
+def https(request, certificate, tmp_path_factory) -> Iterator[Server]:
+    with request.param(tmp_path_factory.mktemp("https"), certificate) as server:
+        yield server
+
+
+async def test_over_https_with_an_authority_of_ones_own(https):
+    store = S3Store(https.settings(multipart_from=6 << 20, part_size=5 << 20))
+    data = os.urandom(11 << 20)
+
+    await store.put("small", b"data")
+    await store.put("large", data)
+
+    assert await store.get("small") == b"data"
+    assert await store.get("large", start=5, size=1 << 20) == data[5 : 5 + (1 << 20)]
+    assert await store.get("large") == data
+    await store.delete("large")
+    assert [info.name async for info in store.scan()] == ["small"]
+    await store.aclose()
+
+
+async def test_a_certificate_that_nobody_vouches_for_is_refused_with_what_to_do(https):
+    store = S3Store(https.settings(ca_bundle=""))
+
+    with pytest.raises(StoreDenied, match="not trusted") as caught:
+        await store.get("a")
+
+    assert "ca_bundle" in caught.value.hint
+    assert not caught.value.transient
+    await store.aclose()
+
+
+async def test_a_ca_bundle_that_is_not_there_is_said(https):
+    store = S3Store(https.settings(ca_bundle="/nowhere.pem"))
+
+    with pytest.raises(StoreError, match=r"nowhere\.pem|No such file"):
+        await store.get("a")
+    await store.aclose()

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from strandline.engine.app.exits import MEANINGS
-from strandline.engine.app.settings import parse_settings
+from strandline.engine.app.settings import S3Table, parse_settings
 
 import strandline
 
@@ -56,3 +56,10 @@ def test_the_configuration_in_the_readme_is_valid() -> None:
 
     assert set(settings.sources) == {"shop", "dumps", "app", "ldap"}
     assert set(settings.targets) == {"fresh"}
+
+
+def test_every_key_of_a_bucket_stands_in_the_readme_but_those_that_exclude_each_other() -> None:
+    (text,) = re.findall(r"```toml\n(\[repositories\.offsite\].*?)```", README, re.DOTALL)
+    options = parse_settings(text).repository().options
+
+    assert set(options) == set(S3Table.__struct_encode_fields__) - {"profile"}

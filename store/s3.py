@@ -20,11 +20,12 @@ Retries are somebody else's (`retry.RetryingStore`): each call here is one attem
 
 from __future__ import annotations
 
+import asyncio
 import math
 import os
 import re
-from collections.abc import AsyncIterator, Awaitable, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
+from collections.abc import AsyncIterator, Awaitable
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -43,6 +44,15 @@ from .s3_settings import S3Settings
 _TAKEN = 412
 _MARK = "strandline-attempt"
 """Metadata by which an attempt knows its own object again."""
+_SLOWEST = 1 << 10
+"""Bytes a second that a transfer makes at least."""
+
+_LARGE = 64 << 20
+"""Bytes that an object may have of which nobody said the size."""
+
+_PAGE = 1 << 20
+"""Bytes that a page of a listing has at most."""
+
 _CLEAN_UP = 10.0
 """Seconds that cleaning up after a failure may take; whoever cancels waits for it."""
 _PARTS_AT_ONCE = 3
@@ -81,7 +91,7 @@ class S3Store(Store):
         ranged = bool(start) or size is not None
         extra = {"Range": f"bytes={start}-{'' if size is None else start + size - 1}"} if ranged else {}
         client = await self._open()
-        with self._translated(name=name):
+        async with self._attempt(_LARGE if size is None else size, name=name):
             try:
                 answer = await client.get_object(**self._key(name), **extra)
             except Exception as error:
@@ -102,7 +112,7 @@ class S3Store(Store):
         if found is None:
             if not self._bucket_seen:  # HEAD has no words: what is missing may be the bucket
                 client = await self._open()
-                with self._translated(bucket=self.settings.bucket):
+                async with self._attempt(bucket=self.settings.bucket):
                     await self._head_bucket(client)
                 self._bucket_seen = True
             raise _missing(name)
@@ -117,7 +127,7 @@ class S3Store(Store):
             where["StartAfter"] = self._root + after
         last = after
         while True:
-            with self._translated(prefix=prefix):
+            async with self._attempt(_PAGE, prefix=prefix):
                 page = await client.list_objects_v2(**where)
             self._bucket_seen = True
             for found in page.get("Contents", ()):
@@ -171,7 +181,7 @@ class S3Store(Store):
     async def delete(self, name: str) -> None:
         check_name(name)
         client = await self._open()
-        with self._translated(name=name):
+        async with self._attempt(name=name):
             try:
                 await client.delete_object(**self._key(name))
             except Exception as error:
@@ -223,7 +233,7 @@ class S3Store(Store):
                 extra |= {"ChecksumAlgorithm": "SHA256", "ChecksumSHA256": body.checksum}
             if fixed and self.conditional_writes is not False:
                 extra["IfNoneMatch"] = "*"
-            with self._translated(name=name):
+            async with self._attempt(view.nbytes, name=name):
                 try:
                     await client.put_object(**self._key(name), Body=body, **extra)
                     self._bucket_seen = True
@@ -242,7 +252,7 @@ class S3Store(Store):
     async def _put_in_parts(self, name: str, view: memoryview, *, fixed: bool) -> None:
         """Send parts side by side and join them; what was sent is removed if that comes to nothing."""
         client = await self._open()
-        with self._translated(name=name):
+        async with self._attempt(2 * view.nbytes, name=name):
             # Each part's checksum is checked on its own; none of the whole is kept.
             begun = await client.create_multipart_upload(**self._key(name), **self._headers(view.nbytes))
             upload = {**self._key(name), "UploadId": begun["UploadId"]}
@@ -323,7 +333,7 @@ class S3Store(Store):
 
     async def _head(self, name: str) -> Any:
         client = await self._open()
-        with self._translated(name=name):
+        async with self._attempt(name=name):
             try:
                 return await client.head_object(**self._key(name))
             except Exception as error:
@@ -345,7 +355,7 @@ class S3Store(Store):
 
     async def _two_puts(self, client: Any, key: str) -> bool:
         for data in (b"first", b"second"):
-            with self._translated(probe="conditional writes"):
+            async with self._attempt(probe="conditional writes"):
                 try:
                     await client.put_object(Bucket=self.settings.bucket, Key=key, Body=data, IfNoneMatch="*")
                 except Exception as error:
@@ -359,7 +369,7 @@ class S3Store(Store):
     async def _wrong_checksum(self, client: Any, key: str) -> bool:
         """Whether bytes are refused that are not what their checksum says."""
         extra = {"ChecksumAlgorithm": "SHA256", "ChecksumSHA256": "A" * 43 + "="}
-        with self._translated(probe="checksums"):
+        async with self._attempt(probe="checksums"):
             try:
                 await client.put_object(Bucket=self.settings.bucket, Key=key, Body=b"data", **extra)
             except Exception as error:
@@ -375,7 +385,7 @@ class S3Store(Store):
         if self._client is None:
             async with self._opening:
                 if self._client is None:
-                    with self._translated(place=self.settings.place):
+                    async with self._attempt(place=self.settings.place):
                         client = await self._stack.enter_async_context(await make_client(self.settings))
                         set_up(client)
                         self._client = client
@@ -403,10 +413,16 @@ class S3Store(Store):
         finally:
             body.release()
 
-    @contextmanager
-    def _translated(self, **facts: object) -> Iterator[None]:
+    @asynccontextmanager
+    async def _attempt(self, size: int = 0, **facts: object) -> AsyncIterator[None]:
+        """One exchange that moves *size* bytes: it ends in time, and what goes wrong is told in our words.
+
+        Whatever does not move at all is ended sooner, by aiohttp and by `Body`; this is for what moves, but hardly.
+        """
+        patience = self.settings.connect_timeout + self.settings.stall + size / _SLOWEST
         try:
-            yield
+            async with asyncio.timeout(patience):
+                yield
         except (StoreError, _NotImplemented):
             raise
         except Exception as error:

@@ -13,15 +13,20 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import settings
 
-from .s3servers import SERVING, Server, moto, named_server, rclone
+if TYPE_CHECKING:
+    from .s3servers import Server
 
 MARK = "STRANDLINE_TEST_SESSION"
 PATIENCE = 3.0
 """Seconds that a process has to be gone after the test that began it: the kernel may still be at it."""
+
+SERVING: set[int] = set()
+"""Process ids of servers that outlive the test that first asked for them."""
 
 os.environ[MARK] = uuid.uuid4().hex
 
@@ -45,19 +50,27 @@ def no_process_outlives_its_test() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def moto_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    from .s3servers import moto  # only for those who ask: this file also stands alone
+
     with moto(tmp_path_factory.mktemp("moto")) as server:
+        SERVING.add(server.pid)
         yield server
 
 
 @pytest.fixture(scope="session")
 def rclone_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    from .s3servers import rclone
+
     with rclone(tmp_path_factory.mktemp("rclone")) as server:
+        SERVING.add(server.pid)
         yield server
 
 
 @pytest.fixture(scope="session")
 def named_s3_server() -> Server:
     """The one of the environment (see `s3servers`): asked for only where there is one."""
+    from .s3servers import named_server
+
     server = named_server()
     assert server is not None
     return server

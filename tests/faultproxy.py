@@ -29,6 +29,7 @@ Action: TypeAlias = Literal[
     "delay",  # the same, but not meant as a fault
     "cut_answer",  # reset after `after` bytes of the answer's body
     "truncate",  # the same, but closed in good order
+    "trickle",  # the answer comes a byte every 50 ms
     "short_head",  # close in the middle of the answer's head
     "twice",  # the server gets the request twice, the client the second answer
 ]
@@ -205,6 +206,11 @@ class FaultProxy:
             if fault.action == "cut_answer":
                 _reset(writer)
             return False
+        if fault.action == "trickle":
+            for byte in top + rest:
+                await _send(writer, bytes([byte]), b"")
+                await asyncio.sleep(0.05)
+            return True
         await _send(writer, top, rest)
         return True
 

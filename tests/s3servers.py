@@ -30,9 +30,6 @@ ACCESS_KEY = "testaccesskey"
 SECRET_KEY = "testsecretkey0123456789"
 PATIENCE = 30.0
 
-SERVING: set[int] = set()
-"""Process ids of servers that are meant to outlive a test."""
-
 
 @dataclass(frozen=True, slots=True)
 class Server:
@@ -44,6 +41,7 @@ class Server:
     secret_key: str = SECRET_KEY
     region: str = "us-east-1"
     ca_bundle: str = ""
+    pid: int = 0
 
     @property
     def port(self) -> int:
@@ -93,15 +91,16 @@ def moto(place: Path, certificate: Path | None = None) -> Iterator[Server]:
     command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
     if certificate:
         command += ["-c", str(certificate), "-k", str(certificate.with_name("key.pem"))]
-    with _running(command, place / "moto.log", port):
+    with _running(command, place / "moto.log", port) as pid:
         _make_bucket(port, certificate)
-        yield _server(port, certificate)
+        yield _server(port, certificate, pid)
 
 
 @contextmanager
-def rclone(place: Path, certificate: Path | None = None) -> Iterator[Server]:
-    port = free_port()
-    (place / "data" / BUCKET).mkdir(parents=True)
+def rclone(place: Path, certificate: Path | None = None, port: int = 0) -> Iterator[Server]:
+    """What was in *place* is there again."""
+    port = port or free_port()
+    (place / "data" / BUCKET).mkdir(parents=True, exist_ok=True)
     binary = Path(sys.executable).parent / "rclone"
     command = [
         str(binary),
@@ -115,28 +114,26 @@ def rclone(place: Path, certificate: Path | None = None) -> Iterator[Server]:
     if certificate:
         command += ["--cert", str(certificate), "--key", str(certificate.with_name("key.pem"))]
     environ = {"XDG_CACHE_HOME": str(place / "cache"), "RCLONE_CONFIG": ""}
-    with _running([*command, str(place / "data")], place / "rclone.log", port, **environ):
-        yield _server(port, certificate)
+    with _running([*command, str(place / "data")], place / "rclone.log", port, **environ) as pid:
+        yield _server(port, certificate, pid)
 
 
-def _server(port: int, certificate: Path | None) -> Server:
-    if certificate:
-        return Server(f"https://127.0.0.1:{port}", ca_bundle=str(certificate))
-    return Server(f"http://127.0.0.1:{port}")
+def _server(port: int, certificate: Path | None, pid: int) -> Server:
+    scheme = "https" if certificate else "http"
+    return Server(f"{scheme}://127.0.0.1:{port}", ca_bundle=str(certificate or ""), pid=pid)
 
 
 @contextmanager
-def _running(command: list[str], log: Path, port: int, **environ: str) -> Iterator[None]:
+def _running(command: list[str], log: Path, port: int, **environ: str) -> Iterator[int]:
+    """Its process id; that it was killed meanwhile is no error."""
     with log.open("wb") as output:
         process = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env={**os.environ, **environ}
         )
-        SERVING.add(process.pid)
         try:
             _wait_for(port, process, log)
-            yield
+            yield process.pid
         finally:
-            SERVING.discard(process.pid)
             process.terminate()
             try:
                 process.wait(10)

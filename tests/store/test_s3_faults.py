@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import random
+import signal
 import time
 from collections.abc import AsyncIterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 
 import anyio
 import pytest
@@ -22,7 +23,7 @@ from strandline.store.retry import RetryingStore
 from strandline.store.s3 import S3Store
 
 from ..faultproxy import EVERY, FaultProxy
-from ..s3servers import Server
+from ..s3servers import Server, rclone
 
 DATA = os.urandom(700_000)
 SECONDS = float(os.environ.get("STRANDLINE_TEST_CHAOS_SECONDS", "3"))
@@ -36,7 +37,7 @@ class World:
     """A store behind a proxy, with patience and without, and the same place as it is."""
 
     def __init__(self, server: Server, proxy: FaultProxy, **more: object) -> None:
-        settings = server.settings(connect_timeout=2.0, stall=0.5, **more)
+        settings = server.settings(connect_timeout=1.0, stall=0.5, **more)
         self.proxy = proxy
         self.direct = S3Store(settings)
         # The same place by the proxy.
@@ -278,6 +279,17 @@ async def test_a_transfer_that_stalls_fails(conditional, action):
     assert time.monotonic() - began < 4.0  # the patience of the test's settings is half a second
 
 
+async def test_an_answer_that_only_trickles_is_not_waited_for(conditional):
+    await conditional.direct.put("packs/a", DATA)
+    conditional.proxy.fail("trickle", "^(HEAD|GET) ")
+    began = time.monotonic()
+
+    with pytest.raises(StoreUnavailable):
+        await conditional.bare.stat("packs/a")
+
+    assert time.monotonic() - began < 5.0
+
+
 @pytest.mark.parametrize("action", ["stall_request", "stall_answer", "delay"])
 async def test_memory_that_was_lent_is_not_read_after_the_call(conditional, action):
     memory = bytearray(os.urandom(8 << 20))
@@ -322,6 +334,45 @@ async def pending_uploads(world: World) -> list[str]:
     settings = world.direct.settings
     found = await client.list_multipart_uploads(Bucket=settings.bucket, Prefix=settings.root)
     return [upload["Key"] for upload in found.get("Uploads", ())]
+
+
+# The server dies
+
+
+async def test_what_was_put_is_there_after_the_server_was_killed_again_and_again(tmp_path):
+    stack = ExitStack()
+    server = stack.enter_context(rclone(tmp_path))
+    store = S3Store(server.settings(connect_timeout=1.0, stall=2.0))
+    patient = RetryingStore(store, base=0.05, cap=0.2, attempts=100)
+    there: dict[str, bytes] = {}
+    done = False
+
+    async def work(worker: int) -> None:
+        while not done:
+            name = f"packs/{worker}/{len(there):05}-{worker}"
+            data = random.Random(name).randbytes(300_000)
+            await patient.put(name, data)
+            there[name] = data
+
+    async with anyio.create_task_group() as tasks:
+        for worker in range(4):
+            tasks.start_soon(work, worker)
+        for _ in range(3):
+            await anyio.sleep(0.4)
+            os.kill(server.pid, signal.SIGKILL)
+            await anyio.to_thread.run_sync(stack.close)
+            again = rclone(tmp_path, port=server.port)
+            server = await anyio.to_thread.run_sync(stack.enter_context, again)
+        done = True
+
+    assert {info.name: info.size async for info in patient.scan()} == {
+        name: len(there[name]) for name in there
+    }
+    for name, data in there.items():
+        assert await patient.get(name) == data
+    assert len(there) > 10
+    await store.aclose()
+    await anyio.to_thread.run_sync(stack.close)
 
 
 # All at random

@@ -253,7 +253,7 @@ class S3Store(Store):
         """Send parts side by side and join them; what was sent is removed if that comes to nothing."""
         client = await self._open()
         async with self._attempt(2 * view.nbytes, name=name):
-            # Each part's checksum is checked on its own; none of the whole is kept.
+            # Each part is signed with a digest of its own; none of the whole is kept.
             begun = await client.create_multipart_upload(**self._key(name), **self._headers(view.nbytes))
             upload = {**self._key(name), "UploadId": begun["UploadId"]}
             try:

@@ -254,7 +254,9 @@ class S3Store(Store):
         client = await self._open()
         async with self._attempt(2 * view.nbytes, name=name):
             # Each part is signed with a digest of its own; none of the whole is kept.
-            begun = await client.create_multipart_upload(**self._key(name), **self._headers(view.nbytes))
+            # Not to be cancelled: an upload whose name we do not learn is one that nobody removes.
+            with anyio.CancelScope(shield=True):
+                begun = await client.create_multipart_upload(**self._key(name), **self._headers(view.nbytes))
             upload = {**self._key(name), "UploadId": begun["UploadId"]}
             try:
                 parts = await self._send_parts(client, upload, view)

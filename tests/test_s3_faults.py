@@ -58,6 +58,12 @@ async def back_up_and_restore(store, cache: Path, base: bytes, log: list[bytes],
         }
 
 
+async def without_leases(store: S3Store) -> None:
+    """Leases are the only objects that are overwritten, and rclone tears a file that two requests write at once."""
+    async for info in store.scan("leases/"):
+        await store.delete(info.name)
+
+
 @pytest.mark.parametrize("action", [*EVERY, "stall_answer", "stall_request"])
 async def test_every_request_may_meet_a_fault_once(world, tmp_path: Path, action: Action) -> None:
     proxy, store, direct = world
@@ -67,6 +73,7 @@ async def test_every_request_may_meet_a_fault_once(world, tmp_path: Path, action
 
     assert proxy.met[action] > 3
     async with strandline.open_repository(direct, key=KEY, cache=tmp_path / "other") as repo:
+        await without_leases(direct)
         await check_clean(repo)
 
 
@@ -95,6 +102,7 @@ async def test_what_was_committed_under_random_faults_restores(world, tmp_path: 
 
     said = f"seed {seed}, {len(kept)} kept, {gave_up} given up, faults {dict(proxy.met)}"
     async with strandline.open_repository(direct, key=KEY, cache=tmp_path / "other") as repo:
+        await without_leases(direct)
         await check_clean(repo)
         there = {name.id for name in await repo.snapshots("s")}
         assert set(kept) <= there, said

@@ -14,7 +14,7 @@ help: ## say this
 
 setup: $(READY) ## make .venv, with this tree and its tools in it
 
-$(READY): pyproject.toml .ci/setup.sh .ci/python.sh $(wildcard chunker/native/*)
+$(READY): pyproject.toml .ci/setup.sh .ci/python.sh $(wildcard */native/* */*/native/*)
 	@.ci/setup.sh
 
 packages:
@@ -54,5 +54,5 @@ bench: $(READY) ## measure it; SUITE=peers to choose, see bench/README.md
 
 clean: ## remove what was built (but not .venv)
 	@rm -rf build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis $(READY)
-	@rm -f chunker/_*.so chunker/_*.pyd
+	@rm -f chunker/_*.so chunker/_*.pyd engine/format/_*.so engine/format/_*.pyd
 	@find $(FOLDERS) strandline tests bench -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -22,7 +22,7 @@ import anyio
 from anyio import to_thread
 
 from .errors import AgentError, SourceRefused, StagingFull
-from .slabs import Slabs, open_direct
+from .slabs import SLAB, Slabs, open_direct, write_direct
 
 _NO_RESERVING = {errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP}
 """What file systems say that cannot find room in advance: they do so with each write."""
@@ -90,11 +90,26 @@ class Landing:
                 self._slabs.write(pieces)
                 return
             for offset, data in pieces:
-                while data:
-                    written = self._write(offset, data)
-                    data, offset = data[written:], offset + written
+                self._write_all(offset, data)
         except OSError as error:
             raise _translate(error, self.target) from error
+
+    def write_page(self, at: int, page: memoryview, parts: Sequence[tuple[int, int]] | None = None) -> None:
+        """Put *page*, or *parts* of it, (start, end), at *at*.  A page at a multiple of its own size, from memory that begins at
+        one of the system's pages, goes past the system's cache as a whole; no byte of it may be written in another way then."""
+        try:
+            if parts is None and self._direct is not None and len(page) % SLAB == 0 and at % SLAB == 0:
+                write_direct(self._direct, self._handle, at, page)
+                return
+            for start, end in [(0, len(page))] if parts is None else parts:
+                self._write_all(at + start, page[start:end])
+        except OSError as error:
+            raise _translate(error, self.target) from error
+
+    def _write_all(self, offset: int, data: memoryview) -> None:
+        while data:
+            written = self._write(offset, data)
+            data, offset = data[written:], offset + written
 
     def sync(self) -> None:
         """Everything is on the disk when this returns.  Nobody may write any more."""

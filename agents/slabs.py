@@ -37,6 +37,18 @@ def open_direct(path: str | os.PathLike[str]) -> int | None:
         return None
 
 
+def write_direct(direct: int, cached: int, offset: int, data: memoryview) -> None:
+    """Write whole blocks of aligned memory past the cache; what that way refuses goes through it."""
+    try:
+        written = os.pwrite(direct, data, offset)
+    except OSError as error:
+        if error.errno not in _REFUSED:
+            raise
+        written = 0
+    if written < len(data):  # refused after all, or cut short by a disk that is nearly full
+        _write_all(cached, offset + written, data[written:])
+
+
 @dataclass(slots=True)
 class _Slab:
     number: int
@@ -101,23 +113,13 @@ class Slabs:
         for slab in full:
             if slab.users or _ranges(slab) != [(0, SLAB)]:
                 raise RuntimeError("a byte of a restored file was written twice")
-            self._write_slab(slab)
+            write_direct(self._direct, self._cached, slab.number * SLAB, slab.memory)
             self._give_back(slab)
 
     def finish(self) -> None:
         """Write what is left.  Nobody writes any more."""
         while self._slabs:
             self._pass(*self._slabs.popitem())
-
-    def _write_slab(self, slab: _Slab) -> None:
-        try:
-            written = os.pwrite(self._direct, slab.memory, slab.number * SLAB)
-        except OSError as error:
-            if error.errno not in _REFUSED:
-                raise
-            written = 0
-        if written < SLAB:  # refused after all, or cut short by a disk that is nearly full
-            _write_all(self._cached, slab.number * SLAB + written, slab.memory[written:])
 
     def _evict(self, evicted: list[tuple[int, _Slab]]) -> None:
         """Take out the slab that was begun first and that nobody is copying into; the lock is held."""

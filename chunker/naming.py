@@ -13,9 +13,11 @@ library does it chunk by chunk: as right, and about half as fast for chunks of 8
 from __future__ import annotations
 
 import os
+import struct
 from array import array
 from collections.abc import Callable
 from importlib.util import find_spec
+from itertools import accumulate
 from typing import TypeAlias
 
 from blake3 import blake3
@@ -27,6 +29,10 @@ ID_SIZE = 16
 LIBRARY = "library"
 
 Namer: TypeAlias = "Callable[[Buffer, array[int]], bytes]"  # quoted: `array[int]` is not for 3.11
+
+Picker: TypeAlias = Callable[[Buffer, Buffer, Buffer, bytearray], None]
+"""(data, sizes, picks, ids): name some of the chunks of *data*, whose sizes are u32; a pick, three u64 (first, count, slot), puts the
+ids of chunks *first* to *first* + *count* into *ids*, from number *slot* on."""
 
 _ZEROS = bytes(64 << 10)
 
@@ -40,6 +46,17 @@ def make_namer(id_key: bytes, *, kernel: str | None = None) -> Namer:
 
     native = _chunks.name
     return lambda data, ends: native(name, id_key, data, ends)
+
+
+def make_picker(id_key: bytes, *, kernel: str | None = None) -> Picker:
+    """As `make_namer`, for some of the chunks of a block: a restore mostly needs few of those that lie in a frame."""
+    name = namer_name(kernel)
+    if name == LIBRARY:
+        return lambda data, sizes, picks, ids: _name_some(id_key, data, sizes, picks, ids)
+    from . import _chunks
+
+    native = _chunks.name_some
+    return lambda data, sizes, picks, ids: native(name, id_key, data, sizes, picks, ids)
 
 
 def namer_name(kernel: str | None = None) -> str:
@@ -73,6 +90,18 @@ def _name(id_key: bytes, data: Buffer, ends: array[int]) -> bytes:
                 ids.append(blake3(chunk, key=id_key).digest(length=ID_SIZE))
             at = end
     return b"".join(ids)
+
+
+def _name_some(id_key: bytes, data: Buffer, sizes: Buffer, picks: Buffer, ids: bytearray) -> None:
+    with memoryview(sizes) as view:
+        ends = list(accumulate((size for (size,) in struct.iter_unpack("<I", view)), initial=0))
+    for first, count, slot in struct.iter_unpack("=3Q", picks):
+        if first + count >= len(ends) or ID_SIZE * (slot + count) > len(ids):
+            raise ValueError("chunks that are not there, or ids without room")
+        start = ends[first]
+        with memoryview(data) as whole:
+            own = array("Q", (end - start for end in ends[first + 1 : first + count + 1]))
+            ids[ID_SIZE * slot : ID_SIZE * (slot + count)] = _name(id_key, whole[start:], own)
 
 
 def _is_zero(chunk: memoryview) -> bool:

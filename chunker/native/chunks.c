@@ -14,6 +14,9 @@ enum { BUCKETS = 256 };
 /* Bytes from which on naming lets go of the GIL: for less it takes longer to get it back from others than to name. */
 enum { LET_GO = 128 << 10 };
 
+/* Where one in so many bytes is wanted, all chunks are named at once: that is quicker than piece by piece. */
+enum { MANY = 8 };
+
 static int usable(const b3_kernel *kernel)
 {
     return kernel->usable == NULL || kernel->usable();
@@ -120,6 +123,126 @@ static PyObject *name(PyObject *module, PyObject *args)
     PyBuffer_Release(&data);
     PyBuffer_Release(&ends);
     return result;
+}
+
+/* Name the chunks first to first + count of data for each pick (first, count, slot), into ids from slot on; what there is was checked. */
+static int name_picks(const b3_kernel *kernel, const uint32_t words[8], const uint8_t *data, const uint64_t *end, size_t chunks,
+                      const uint64_t *picks, size_t count, uint64_t longest, uint64_t wanted, uint8_t *ids)
+{
+    const int all = wanted * MANY >= end[chunks - 1];
+    uint64_t *ends = PyMem_RawMalloc(chunks * sizeof *ends);
+    uint8_t *names = all ? PyMem_RawMalloc(chunks * SL_ID) : NULL;
+    void *scratch = PyMem_RawMalloc(sl_name_scratch((size_t)longest));
+    const int enough = ends != NULL && scratch != NULL && (!all || names != NULL);
+    size_t i, k;
+
+    if (enough && all)
+        sl_name(kernel, words, data, end, chunks, names, scratch);
+    for (i = 0; enough && i < count; i++) {
+        const size_t first = (size_t)picks[3 * i], some = (size_t)picks[3 * i + 1];
+        const uint64_t start = first > 0 ? end[first - 1] : 0;
+        uint8_t *to = ids + SL_ID * picks[3 * i + 2];
+
+        if (all) {
+            memcpy(to, names + SL_ID * first, SL_ID * some);
+            continue;
+        }
+        for (k = 0; k < some; k++)
+            ends[k] = end[first + k] - start;
+        sl_name(kernel, words, data + start, ends, some, to, scratch);
+    }
+    PyMem_RawFree(ends);
+    PyMem_RawFree(names);
+    PyMem_RawFree(scratch);
+    return enough;
+}
+
+/* Where each chunk ends, by their sizes; NULL with an exception set if they are more than the data. */
+static uint64_t *ends_of(const Py_buffer *sizes, const Py_buffer *data, uint64_t *longest)
+{
+    const size_t chunks = (size_t)sizes->len / 4;
+    const uint8_t *size = sizes->buf;
+    uint64_t *end = PyMem_RawMalloc(chunks * sizeof *end + 1), at = 0;
+    size_t i;
+
+    if (end == NULL) {
+        PyErr_NoMemory();
+        return NULL;
+    }
+    for (i = 0; i < chunks; i++, size += 4) {
+        const uint32_t one = (uint32_t)size[3] << 24 | (uint32_t)size[2] << 16 | (uint32_t)size[1] << 8 | size[0];
+
+        if (one > *longest)
+            *longest = one;
+        end[i] = at += one;
+    }
+    if (at <= (uint64_t)data->len)
+        return end;
+    PyErr_SetString(PyExc_ValueError, "chunks beyond the data");
+    PyMem_RawFree(end);
+    return NULL;
+}
+
+PyDoc_STRVAR(name_some_doc, "name_some(kernel, key, data, sizes, picks, ids, /)\n--\n\nName some of the chunks of data, whose sizes are u32: for each pick, three u64\n"
+                            "(first, count, slot), chunks first to first + count into ids, from number slot on.");
+
+static PyObject *name_some(PyObject *module, PyObject *args)
+{
+    const b3_kernel *const *kernel;
+    const char *wish;
+    Py_buffer key, data, sizes, picks, ids;
+    uint64_t *end = NULL, longest = 0, wanted = 0;
+    const uint64_t *pick;
+    uint32_t words[8];
+    size_t chunks, count, i;
+    int enough = 1, good = 0;
+
+    (void)module;
+    if (!PyArg_ParseTuple(args, "sy*y*y*y*w*:name_some", &wish, &key, &data, &sizes, &picks, &ids))
+        return NULL;
+    for (kernel = b3_kernels; *kernel != NULL; kernel++)
+        if (strcmp((*kernel)->name, wish) == 0 && usable(*kernel))
+            break;
+    if (*kernel == NULL || key.len != sizeof words) {
+        PyErr_SetString(PyExc_ValueError, *kernel == NULL ? "no such kernel on this machine" : "a key has 32 bytes");
+        goto done;
+    }
+    memcpy(words, key.buf, sizeof words);
+    end = ends_of(&sizes, &data, &longest);
+    if (end == NULL)
+        goto done;
+    chunks = (size_t)sizes.len / 4;
+    count = (size_t)picks.len / 24;
+    pick = picks.buf;
+    for (i = 0; i < count; i++, pick += 3) {
+        const uint64_t room = (uint64_t)ids.len / SL_ID;
+
+        if (pick[1] == 0 || pick[0] >= chunks || pick[1] > chunks - pick[0] || pick[2] > room || pick[1] > room - pick[2]) {
+            PyErr_SetString(PyExc_ValueError, "chunks that are not there, or ids without room");
+            goto done;
+        }
+        wanted += end[pick[0] + pick[1] - 1] - (pick[0] > 0 ? end[pick[0] - 1] : 0);
+    }
+    good = 1;
+    if (count > 0 && wanted < LET_GO) {
+        enough = name_picks(*kernel, words, data.buf, end, chunks, picks.buf, count, longest, wanted, ids.buf);
+    } else if (count > 0) {
+        Py_BEGIN_ALLOW_THREADS
+        enough = name_picks(*kernel, words, data.buf, end, chunks, picks.buf, count, longest, wanted, ids.buf);
+        Py_END_ALLOW_THREADS
+    }
+    if (!enough)
+        PyErr_NoMemory();
+done:
+    PyMem_RawFree(end);
+    PyBuffer_Release(&key);
+    PyBuffer_Release(&data);
+    PyBuffer_Release(&sizes);
+    PyBuffer_Release(&picks);
+    PyBuffer_Release(&ids);
+    if (!good || !enough)
+        return NULL;
+    Py_RETURN_NONE;
 }
 
 /* Are *ids* ids, and first <= stop <= their number? */
@@ -571,8 +694,9 @@ static PyType_Spec runs_spec = {"strandline.chunker._chunks.IdRuns", sizeof(Runs
 static PyMethodDef methods[] = {
     {"kernels", kernels, METH_NOARGS, kernels_doc}, {"name", name, METH_VARARGS, name_doc},
     {"common", common, METH_VARARGS, common_doc},   {"find", find, METH_VARARGS, find_doc},
-    {"zeros", zeros, METH_VARARGS, zeros_doc},      {"sort_runs", sort_runs, METH_VARARGS, sort_doc},
-    {"merge_runs", merge_runs, METH_VARARGS, merge_doc}, {NULL, NULL, 0, NULL},
+    {"zeros", zeros, METH_VARARGS, zeros_doc},      {"name_some", name_some, METH_VARARGS, name_some_doc},
+    {"sort_runs", sort_runs, METH_VARARGS, sort_doc},  {"merge_runs", merge_runs, METH_VARARGS, merge_doc},
+    {NULL, NULL, 0, NULL},
 };
 
 static int add_type(PyObject *module, PyType_Spec *spec)

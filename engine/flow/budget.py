@@ -16,12 +16,12 @@ A restore's share, with n requests at the same time:
     pieces    on their way, or waiting to be split: 3/2 n; held by batches being opened     (3/2 n + w + 1) x 4 MiB
     rooms     frames that are open and still compressed                                      3 (w + 1) x 2 MiB
     unpackers a frame being decompressed                                            (w + 2) x (1 MiB, or one longest chunk)
-  in order (to a process, to an agent), besides:
-    window    plain bytes that came before their turn                                        a fifth of the share, at most 32 MiB
-    steps     plain bytes on their way from the workers, and to the consumer                 2 (w + 1) x 2 MiB + 8 MiB
-  to a file: the rows of a window and their chunks' ids                                      at most 16 MiB
-    slabs     what is gathered before it is written past the system's cache                  (s + 4 (w + 2)) x 1 MiB
+    rows      of the windows on their way, and their chunks' ids                             at most 16 MiB
+    pages     what is begun and not full: a fifth of the share                               at most 34 x 1 MiB
+  in order (to a process, to an agent) half as many pages, and
+    kept      pages that are full and wait for their turn; on their way to the consumer      as many, 8 MiB
   onto an older file, besides:
+    slabs     what is taken from there, before it is written past the system's cache         (s + 4 (w + 2)) x 1 MiB
     known     the stream's chunks that are looked for in it, 80 bytes each                  an eighth of the share
     blocks    being read, or named                                                           (w + 2) x (2 MiB + one longest chunk)
     tables    held ready; being read                                                         4 MiB, 4 x (256 KiB, or one table)
@@ -51,6 +51,8 @@ RECIPE = 4 * MIB
 LEAST_PACK = MIB
 RANGE = 4 * MIB
 """Bytes of one ranged GET of a restore."""
+PAGE = MIB
+"""Bytes of a page: what a restored stream is put together in."""
 OLDER_BLOCK = 2 * MIB
 TABLES = 4 * MIB
 TABLE = 4 * MIB
@@ -75,9 +77,14 @@ class Share:
         return self.workers + 2
 
     @property
+    def pages(self) -> int:
+        """Pages of a stream that is being restored that may be begun and not full."""
+        return max(6, min(34, self.memory // 5 // PAGE))
+
+    @property
     def slabs(self) -> int:
-        """Mebibytes of a restored file that may be begun and not full."""
-        return max(2, min(24, self.memory // 7 // MIB))
+        """Mebibytes of what is taken from an older file that may be begun and not full."""
+        return max(2, min(8, self.memory // 16 // MIB))
 
     def pack_size(self, wish: int, group_size: int, longest_chunk: int) -> int:
         """The target size of packs: *wish*, or less where memory is short."""
@@ -114,11 +121,6 @@ class Share:
     def requests(self) -> int:
         """Requests that a restore has on their way at the same time."""
         return max(2, min(16, self.memory // 5 // RANGE))
-
-    @property
-    def window(self) -> int:
-        """Plain bytes that a restore in order may hold before their turn comes."""
-        return min(32 * MIB, self.memory // 5)
 
     @property
     def known(self) -> int:

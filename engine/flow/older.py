@@ -24,6 +24,7 @@ from bisect import bisect_right
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import anyio
 from anyio import to_thread
@@ -34,14 +35,15 @@ from ...chunker.idset import IdMap, common, zeros
 from ...chunker.naming import make_namer
 from ...chunker.params import CutParams
 from ..base.ids import CHUNK_ID
-from ..format.recipe import Row, Run, decode_rows
+from ..format.recipe import Row, Run, decode_rows, encode_row
+from ..format.window import encode_taken
 from .blocks import Block, Blocks
 from .budget import OLDER_BLOCK, Share
 from .channel import Channel
 from .closing import closing
-from .egress import Draft, PackSource, Supply
+from .egress import Supply
 from .lane import Lane
-from .reads import Stretch, Taken
+from .source import PackSource
 from .tables import KnownRun, Tables
 
 LEAST = 64 << 10
@@ -53,6 +55,13 @@ AHEAD = 4
 
 ROW = 8
 """A row takes as much memory as so many chunks."""
+
+
+class Draft(Protocol):
+    """Where chunks are put.  Its calls block, and come from several threads."""
+
+    def write_all(self, pieces: Sequence[tuple[int, memoryview]]) -> None:
+        """Keep pieces: (offset, bytes), which are used again after the call."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +117,7 @@ class OlderFile(Supply):
         self._rest = b""
         self._ended = False
 
-    async def stretches(self, rows: bytes, out: Channel[Sequence[Stretch]]) -> None:
+    async def stretches(self, rows: bytes, out: Channel[bytes]) -> None:
         with out:
             if not self._expected:
                 await self._tables.expect(decode_rows(rows))
@@ -135,18 +144,19 @@ class OlderFile(Supply):
             return [*await self._tables.known(row, self._source, self._most)] or [row]
         return [row]
 
-    async def _hold(self, segment: _Segment, out: Channel[Sequence[Stretch]]) -> None:
+    async def _hold(self, segment: _Segment, out: Channel[bytes]) -> None:
         await to_thread.run_sync(segment.close)
         self._held.append(segment)
         if len(self._held) == SEGMENTS:
             await self._read(self._held[1].end)
             await self._release(out)
 
-    async def _release(self, out: Channel[Sequence[Stretch]]) -> None:
+    async def _release(self, out: Channel[bytes]) -> None:
         segment = self._held.popleft()
-        stretches = segment.stretches()
-        self.taken += sum(one.plain for one in stretches if isinstance(one, Taken))
-        await out.send(stretches, 1)
+        rows, taken = segment.rows()
+        self.taken += taken
+        if rows:
+            await out.send(rows, 1)
 
     async def _read(self, limit: int) -> None:
         """Read the older file up to *limit*, as long as a segment that is held lacks something."""
@@ -328,13 +338,14 @@ class _Segment:
         self.lacks -= self._filled.count(0, first, stop)
         self._filled[first:stop] = b"\1" * (stop - first)
 
-    def stretches(self) -> list[Stretch]:
-        """The rows: what is taken, and what is not."""
-        found: list[Stretch] = []
+    def rows(self) -> tuple[bytes, int]:
+        """The rows, encoded, some of which say what is taken; and how many bytes that is."""
+        found: list[bytes] = []
+        total = 0
         runs = iter(self._firsts)
         for part in self._parts:
             if not isinstance(part, KnownRun):
-                found.append(part)
+                found.append(encode_row(part))
                 continue
             at = base = next(runs)
             while at < base + part.count:
@@ -343,8 +354,9 @@ class _Segment:
                 stop = base + part.count if stop < 0 else stop
                 if taken:
                     plain = part.places[stop - base] - part.places[at - base]
-                    found.append(Taken(self.ids[CHUNK_ID * at : CHUNK_ID * stop], plain))
+                    found.append(encode_taken(self.ids[CHUNK_ID * at : CHUNK_ID * stop], plain))
+                    total += plain
                 else:
-                    found.append(part.run(at - base, stop - base))
+                    found.append(encode_row(part.run(at - base, stop - base)))
                 at = stop
-        return found
+        return b"".join(found), total

@@ -23,10 +23,10 @@ from ..base.errors import Damaged
 from ..base.ids import CHUNK_ID, PackId
 from ..format.pack import PackTable
 from ..format.recipe import Row, Run
+from ..format.window import GAP
 from ..repo.index import HeldTable, Index
 from .budget import TABLE, TABLES
-from .egress import PackSource
-from .reads import GAP
+from .source import PackSource
 
 WORTH = 2 * GAP
 """Sealed bytes that a restore wants of a pack, at least, if its table is read first: that takes two requests more than to fetch them."""

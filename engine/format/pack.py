@@ -36,7 +36,7 @@ from __future__ import annotations
 import hashlib
 import os
 from array import array
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
 
@@ -51,6 +51,8 @@ from .sealed import ObjectSeal
 
 MAGIC = b"SLPACK01"
 RAW, ZSTD = 0, 1
+HEAD = 9
+"""Bytes of an open frame before its chunks' sizes."""
 MAX_FRAME = 80 << 20
 MAX_TABLE = 256 << 20
 KEPT_ROOM = 4 << 20
@@ -119,12 +121,13 @@ class PackKey:
         nonce, _, place = self._nonce(ordinal, b"")
         return decode_body(self._cipher.open(nonce, sealed, place))
 
-    def open_body(self, ordinal: int, sealed: memoryview, room: memoryview) -> Body:
-        """Open frame *ordinal* into *room*, which holds at least its bytes; its payload stays compressed, and in *room*."""
+    def open_into(self, ordinal: int, sealed: memoryview, room: memoryview) -> memoryview:
+        """Open frame *ordinal* into *room*, which holds at least its bytes; return what of it the open frame fills.  It stays
+        compressed: `window` reads its head."""
         nonce, _, place = self._nonce(ordinal, b"")
         plain = room[: max(0, len(sealed) - TAG)]
         self._cipher.open_into(nonce, sealed, place, plain)
-        return parse_body(plain)
+        return plain
 
     def _nonce(self, ordinal: int, body: bytes) -> tuple[bytes, bytes, bytes]:
         if ordinal >> 32:
@@ -153,89 +156,76 @@ def encode_body(sizes: Sequence[int], payload: bytes | memoryview, *, codec: int
     return b"".join((head, u32_bytes(sizes), payload))
 
 
-@dataclass(frozen=True, slots=True)
-class Body:
-    """A frame that is open, its payload not yet decompressed; its chunks will end at *ends*."""
-
-    codec: int
-    ends: Sequence[int]
-    payload: memoryview
-
-    @property
-    def plain(self) -> int:
-        return self.ends[-1]
-
-
-def parse_body(body: bytes | memoryview) -> Body:
-    """Read a frame's head; raise `Damaged` unless its numbers add up.  Nothing is decompressed yet."""
-    if len(body) < 9:
+def decode_body(body: bytes) -> Frame:
+    """Read an open frame; raise `Damaged` unless its numbers add up."""
+    if len(body) < HEAD:
         raise Damaged("a frame is too short")
     codec = body[0]
-    plain, count = u32_array(body[1:9])
-    start = 9 + 4 * count
+    plain, count = u32_array(body[1:HEAD])
+    start = HEAD + 4 * count
     if plain > MAX_FRAME or start > len(body) or not 1 <= count <= plain:
         raise Damaged("a frame's head makes no sense", plain=plain, count=count)
     if codec not in (RAW, ZSTD):
         raise Damaged("a frame is compressed in a way we do not know", codec=codec)
-    sizes = u32_array(memoryview(body)[9:start])
+    sizes = u32_array(memoryview(body)[HEAD:start])
     if not all(sizes) or sum(sizes) != plain:
         raise Damaged("a frame does not hold the bytes it says", plain=plain)
     # An array, not a list: a frame that is nothing but tiny chunks must not take ten times its size.
-    return Body(codec, array("I", accumulate(sizes)), memoryview(body)[start:])
-
-
-def decode_body(body: bytes) -> Frame:
-    parsed = parse_body(body)
-    return Frame(bytes(Unpacker().unpack(parsed)), parsed.ends)
+    return Frame(
+        bytes(Unpacker().unpack(codec, memoryview(body)[start:], plain)), array("I", accumulate(sizes))
+    )
 
 
 class Unpacker:
-    """Decompresses bodies, one at a time, into memory that it uses again.  Not for two threads at once."""
+    """Decompresses frames, one at a time, into memory that it uses again.  Not for two threads at once."""
 
-    def __init__(self) -> None:
+    def __init__(self, is_whole: Callable[[memoryview, int], bool] | None = None) -> None:
+        self._is_whole = is_whole or _is_whole
         self._zstd = zstandard.ZstdDecompressor()
-        self._room = bytearray()
+        self._room = memoryview(b"")
 
-    def unpack(self, body: Body) -> memoryview:
+    def unpack(self, codec: int, payload: memoryview, plain: int) -> memoryview:
         """The frame's plain bytes, good until the next call; raise `Damaged` unless they are as many as was said."""
-        if body.codec == RAW:
-            if len(body.payload) != body.plain:
-                raise Damaged("a frame does not hold the bytes it says", plain=body.plain)
-            return body.payload
-        _check_zstd(body.payload, body.plain)
-        if not body.plain <= len(self._room) <= max(KEPT_ROOM, body.plain):
-            self._room = bytearray(body.plain)
-        room = memoryview(self._room)[: body.plain]
+        if codec == RAW:
+            if len(payload) != plain:
+                raise Damaged("a frame does not hold the bytes it says", plain=plain)
+            return payload
+        if not self._is_whole(payload, plain):
+            raise Damaged(
+                "compressed bytes are damaged: cut off, followed by others, or of another size than was said"
+            )
+        if not plain <= len(self._room) <= max(KEPT_ROOM, plain):
+            self._room = memoryview(bytearray(plain))
+        room = self._room[:plain]
         try:
-            got = self._zstd.stream_reader(body.payload).readinto(room)
+            got = self._zstd.stream_reader(payload).readinto(room)
         except zstandard.ZstdError as error:
             raise Damaged(f"compressed bytes are damaged: {error}") from error
-        if got != body.plain:
-            raise Damaged("a frame does not hold the bytes it says", plain=body.plain)
+        if got != plain:
+            raise Damaged("a frame does not hold the bytes it says", plain=plain)
         return room
 
 
-def _check_zstd(payload: memoryview, plain: int) -> None:
-    """The payload must be one zstd frame that states *plain* bytes, whole, and nothing behind it.
+def _is_whole(payload: memoryview, plain: int) -> bool:
+    """Is the payload one zstd frame that states *plain* bytes, whole, and nothing behind it?
 
     Its blocks are walked by their headers: the stream reader would neither miss an end nor mind what follows it.
     """
     try:
         if zstandard.frame_content_size(payload) != plain:
-            raise Damaged("compressed bytes are of another size than was said")
+            return False
         at = zstandard.frame_header_size(payload)
         checksum = 4 if zstandard.get_frame_parameters(payload).has_checksum else 0
-    except zstandard.ZstdError as error:
-        raise Damaged(f"compressed bytes are damaged: {error}") from error
+    except zstandard.ZstdError:
+        return False
     last = False
     while not last:
         if at + 3 > len(payload):
-            raise Damaged("compressed bytes are cut off")
+            return False
         head = int.from_bytes(payload[at : at + 3], "little")
         last = bool(head & 1)
         at += 3 + (1 if head >> 1 & 3 == 1 else head >> 3)
-    if at + checksum != len(payload):
-        raise Damaged("compressed bytes are cut off, or others follow them")
+    return at + checksum == len(payload)
 
 
 @dataclass(frozen=True, slots=True)

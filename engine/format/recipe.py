@@ -76,20 +76,29 @@ def encode_row(row: Row) -> bytes:
 
 
 def decode_rows(data: bytes) -> Iterator[Row]:
-    at, end = 0, len(data)
-    while at < end:
-        kind = data[at]
-        size = _RUN.size if kind == 1 else _HOLE.size if kind == 2 else 0
-        if not size or at + size > end:
-            raise Damaged("a recipe has a row that we do not know", kind=kind)
-        if kind == 1:
-            row: Row = Run(*_RUN.unpack_from(data, at)[1:])
-            if not row.count or not row.length or row.plain == 0:  # type: ignore[union-attr]
-                raise Damaged("a recipe has an empty run")
-        else:
-            row = Hole(_HOLE.unpack_from(data, at)[1])
+    at = 0
+    while at < len(data):
+        row, size = decode_row(data, at)
         yield row
         at += size
+
+
+def decode_row(data: bytes, at: int) -> tuple[Row, int]:
+    """The row that begins at place *at*, and how many bytes it has."""
+    kind = data[at]
+    size = _RUN.size if kind == 1 else _HOLE.size if kind == 2 else 0
+    if not size or at + size > len(data):
+        raise Damaged("a recipe has a row that we do not know", kind=kind)
+    if kind == 2:
+        return Hole(_HOLE.unpack_from(data, at)[1]), size
+    run = Run(*_RUN.unpack_from(data, at)[1:])
+    if not run.count or not run.length or not run.plain:
+        raise Damaged("a recipe has an empty run")
+    if (
+        4 * run.count > run.length or run.count > run.plain
+    ):  # a frame has four bytes for each of its chunks' sizes
+        raise Damaged("a recipe names chunks that are not in the frame")
+    return run, size
 
 
 def hole_mark(length: int) -> bytes:

@@ -32,8 +32,9 @@ from ..base.events import Emit, Finished, Phase, Progress, Started, StreamFinish
 from ..flow.budget import Budget, Share
 from ..flow.channel import Channel
 from ..flow.closing import closing
-from ..flow.egress import PackSource, egress, scatter
+from ..flow.egress import egress, scatter
 from ..flow.older import LEAST, OlderFile
+from ..flow.source import PackSource
 from ..flow.tables import Tables
 from ..format.recipe import decode_rows
 from ..format.snapshot import Snapshot, StreamRecord

@@ -13,7 +13,7 @@ import anyio
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from strandline.engine.flow import reads
+from strandline.engine.flow import delivery
 from strandline.engine.format.keyslot import Argon2
 from strandline.engine.repo.keys import Key
 from strandline.engine.repo.repository import Repository, create_repository, opened_repository
@@ -63,7 +63,7 @@ async def test_every_version_comes_back_the_same_both_ways(
     store = await fresh()
     data, contents = RANDOM[:700_000], {}
     with pytest.MonkeyPatch.context() as patch, tempfile.TemporaryDirectory() as place:
-        patch.setattr(reads, "RANGE", piece)
+        patch.setattr(delivery, "RANGE", piece)
         async with opened_repository(store, key=KEY, cache=Path(place) / "cache") as repo:
             for edits in versions:
                 data = edited(data, edits)
@@ -173,7 +173,7 @@ class Stalling(MemoryStore):
 async def test_a_request_that_hangs_does_not_keep_others_from_being_sent(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(reads, "RANGE", 64 << 10)
+    monkeypatch.setattr(delivery, "RANGE", 64 << 10)
     budget = strandline.Budget()
     store = Stalling(enough=budget.share.pieces - 2)
     await create_repository(store, key=KEY, argon2=Argon2(memory_kib=64, iterations=1, lanes=1))

@@ -14,9 +14,6 @@ enum { BUCKETS = 256 };
 /* Bytes from which on naming lets go of the GIL: for less it takes longer to get it back from others than to name. */
 enum { LET_GO = 128 << 10 };
 
-/* Where one in so many bytes is wanted, all chunks are named at once: that is quicker than piece by piece. */
-enum { MANY = 8 };
-
 static int usable(const b3_kernel *kernel)
 {
     return kernel->usable == NULL || kernel->usable();
@@ -125,32 +122,34 @@ static PyObject *name(PyObject *module, PyObject *args)
     return result;
 }
 
-/* Name the chunks first to first + count of data for each pick (first, count, slot), into ids from slot on; what there is was checked. */
-static int name_picks(const b3_kernel *kernel, const uint32_t words[8], const uint8_t *data, const uint64_t *end, size_t chunks,
-                      const uint64_t *picks, size_t count, uint64_t longest, uint64_t wanted, uint8_t *ids)
+/* Name the chunks first to first + count of data for each pick (first, count, slot), into ids from slot on; what there is was checked.
+ * Those of several picks are put side by side first: so all lanes are full, however few of the chunks are wanted. */
+static int name_picks(const b3_kernel *kernel, const uint32_t words[8], const uint8_t *data, const uint64_t *end, const uint64_t *picks,
+                      size_t count, uint64_t longest, uint64_t wanted, size_t chunks, uint8_t *ids)
 {
-    const int all = wanted * MANY >= end[chunks - 1];
-    uint64_t *ends = PyMem_RawMalloc(chunks * sizeof *ends);
-    uint8_t *names = all ? PyMem_RawMalloc(chunks * SL_ID) : NULL;
+    uint8_t *gathered = PyMem_RawMalloc(count > 1 ? (size_t)wanted : 1);
+    uint64_t *ends = PyMem_RawMalloc(chunks * sizeof *ends), size = 0;
+    uint8_t *names = PyMem_RawMalloc(chunks * SL_ID);
     void *scratch = PyMem_RawMalloc(sl_name_scratch((size_t)longest));
-    const int enough = ends != NULL && scratch != NULL && (!all || names != NULL);
-    size_t i, k;
+    const int enough = gathered != NULL && ends != NULL && names != NULL && scratch != NULL;
+    size_t i, k, at = 0;
 
-    if (enough && all)
-        sl_name(kernel, words, data, end, chunks, names, scratch);
     for (i = 0; enough && i < count; i++) {
-        const size_t first = (size_t)picks[3 * i], some = (size_t)picks[3 * i + 1];
-        const uint64_t start = first > 0 ? end[first - 1] : 0;
-        uint8_t *to = ids + SL_ID * picks[3 * i + 2];
+        const size_t first = (size_t)picks[3 * i], stop = first + (size_t)picks[3 * i + 1];
+        const uint64_t start = first > 0 ? end[first - 1] : 0, before = size;
 
-        if (all) {
-            memcpy(to, names + SL_ID * first, SL_ID * some);
-            continue;
-        }
-        for (k = 0; k < some; k++)
-            ends[k] = end[first + k] - start;
-        sl_name(kernel, words, data + start, ends, some, to, scratch);
+        if (count > 1)
+            memcpy(gathered + size, data + start, (size_t)(end[stop - 1] - start));
+        else
+            data += start;
+        for (k = first; k < stop; k++)
+            ends[at++] = size = before + end[k] - start;
     }
+    if (enough)
+        sl_name(kernel, words, count > 1 ? gathered : data, ends, chunks, names, scratch);
+    for (i = 0, at = 0; enough && i < count; at += (size_t)picks[3 * i + 1], i++)
+        memcpy(ids + SL_ID * picks[3 * i + 2], names + SL_ID * at, SL_ID * (size_t)picks[3 * i + 1]);
+    PyMem_RawFree(gathered);
     PyMem_RawFree(ends);
     PyMem_RawFree(names);
     PyMem_RawFree(scratch);
@@ -194,7 +193,7 @@ static PyObject *name_some(PyObject *module, PyObject *args)
     uint64_t *end = NULL, longest = 0, wanted = 0;
     const uint64_t *pick;
     uint32_t words[8];
-    size_t chunks, count, i;
+    size_t chunks, count, i, named = 0;
     int enough = 1, good = 0;
 
     (void)module;
@@ -221,14 +220,15 @@ static PyObject *name_some(PyObject *module, PyObject *args)
             PyErr_SetString(PyExc_ValueError, "chunks that are not there, or ids without room");
             goto done;
         }
+        named += (size_t)pick[1];
         wanted += end[pick[0] + pick[1] - 1] - (pick[0] > 0 ? end[pick[0] - 1] : 0);
     }
     good = 1;
     if (count > 0 && wanted < LET_GO) {
-        enough = name_picks(*kernel, words, data.buf, end, chunks, picks.buf, count, longest, wanted, ids.buf);
+        enough = name_picks(*kernel, words, data.buf, end, picks.buf, count, longest, wanted, named, ids.buf);
     } else if (count > 0) {
         Py_BEGIN_ALLOW_THREADS
-        enough = name_picks(*kernel, words, data.buf, end, chunks, picks.buf, count, longest, wanted, ids.buf);
+        enough = name_picks(*kernel, words, data.buf, end, picks.buf, count, longest, wanted, named, ids.buf);
         Py_END_ALLOW_THREADS
     }
     if (!enough)

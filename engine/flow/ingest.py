@@ -30,6 +30,7 @@ from ..base.ids import CHUNK_ID, PackId
 from ..format.recipe import Recipe
 from ..repo.index import Span
 from ..repo.packs import Group
+from ..repo.renewal import Renewal
 from ..repo.session import Session
 from .blocks import Block, Blocks
 from .budget import Share
@@ -46,12 +47,10 @@ INLINE_JOIN = 256 << 10
 """Streams with chunks of at most this many bytes are joined by the event loop: that takes less time than an errand to a thread."""
 
 
-SCATTERED = 512 << 10
+SCATTERED = 4 << 20
 LEAST_SCATTERED = 64 << 10
-"""A group is not filled up from more than so much of the stream, once it has this many bytes.
-
-Chunks that lie far apart in the stream grow old one by one; a restore long after opens the whole group for the few that are left.
-"""
+"""A group is not filled up from more than so much of the stream, once it has this many bytes: else a restore, which puts a stream
+together in windows of some tens of megabytes, would open it for several of them."""
 
 
 @dataclass(slots=True)
@@ -86,6 +85,7 @@ class IngestContext:
     """What all streams of one backup share.  *condemned* packs are not to be named."""
 
     session: Session
+    renewal: Renewal
     namer: Namer
     share: Share
     blocks: Blocks
@@ -178,7 +178,7 @@ class _Gatherer:
                 recipe.hole(end - at)
             else:
                 recipe.digest(ids[CHUNK_ID * span.first : CHUNK_ID * span.stop])
-                if span.table is None:
+                if span.table is None or self._context.renewal.take(span, end - at):
                     self._take_new(named, span, at)
                 else:
                     run = span.table.run(span.number, span.stop - span.first, end - at)
@@ -192,7 +192,7 @@ class _Gatherer:
             named.cut.block.free()
 
     def _take_new(self, named: _Named, span: Span, start: int) -> None:
-        """Chunks that the index does not know: those that this session has stored already, and those that it stores now."""
+        """Chunks to be stored: those that this session has stored already, and those that it stores now."""
         claims, ids, ends = self._context.session.claims, named.ids, named.cut.ends
         place = span.first
         if self._group.plain >= LEAST_SCATTERED and self._recipe.size - self._since > SCATTERED:
@@ -224,6 +224,7 @@ class _Gatherer:
         group.add(named.cut.data[start:end], ids, sizes, named.cut.block)
         self._context.session.claims.laid(group, number, stop - first)
         self._recipe.new(group, number, stop - first, end - start)
+        self._context.renewal.store(end - start)
         self._on_new(end - start)
 
     async def finish(self) -> None:

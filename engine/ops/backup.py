@@ -10,11 +10,12 @@ from __future__ import annotations
 import tempfile
 import time
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import anyio
+import lmdb
 from anyio import to_thread
 
 from ...agents.base import Agent, CaptureRequest, Mode, SourceStream
@@ -46,6 +47,7 @@ from ..format.snapshot import PositionRecord, Snapshot, Statistics, StreamRecord
 from ..repo.compress import Policy
 from ..repo.index import Index
 from ..repo.leases import HeldLease, holding_lease, read_condemned
+from ..repo.renewal import Renewal
 from ..repo.repository import DOMAIN, Repository
 from ..repo.session import Session, writing
 from ..repo.snapshots import SnapshotName, commit_snapshot
@@ -242,8 +244,10 @@ class _Backup:
                 on_stored=tally.on_stored,
             ) as session,
         ):
+            renewal = Renewal(await self._sparse(index))
             context = IngestContext(
                 session=session,
+                renewal=renewal,
                 namer=make_namer(repo.secrets.id_key),
                 share=share,
                 blocks=Blocks(share.blocks, share.block),
@@ -323,7 +327,18 @@ class _Backup:
                         hint="Run `strandline check`, and the backup again.",
                         snapshot=snapshot.id,
                     ) from error
+        if index is not None:
+            with suppress(lmdb.Error):
+                await to_thread.run_sync(index.remember_sparse, self.series, renewal.sparse())
         return snapshot, name
+
+    async def _sparse(self, index: Index | None) -> dict[PackId, bytes]:
+        if index is None:
+            return {}
+        try:
+            return await to_thread.run_sync(index.sparse, self.series)
+        except lmdb.Error:
+            return {}
 
     async def _unusable(
         self, repo: Repository, index: Index | None, lease: HeldLease | None

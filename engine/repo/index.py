@@ -7,6 +7,7 @@ only if the pack's table has that id there, tables carry a checksum, and LMDB sy
     tables    pack number u32 (big-endian) -> crc32 u32 | the pack's table (`format.pack`)
     packs     pack number u32 (big-endian) -> pack id (32)
     segments  segment's object name -> its pack numbers, u32 each
+    (main)    version; top, the highest number ever given; sparse:<sha-256 of a series> -> frames that its last full had little of
 
 A place is a pack's number and the chunk's number in it.  What a segment brings becomes a run in each of 256 buckets, and takes in the
 newest of those before it that are not much larger: so a bucket has few runs, whatever the index has grown to, a chunk is written
@@ -24,6 +25,7 @@ One environment may be open only once in a process, and a cache directory may be
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 import tempfile
@@ -39,6 +41,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import lmdb
+import msgspec
 from anyio import to_thread
 
 from ...chunker.idset import BUCKETS, IdRuns, common, find, merge_runs, sort_runs, zeros
@@ -87,10 +90,13 @@ class HeldTable:
     def of(cls, pack: PackId, table: PackTable) -> HeldTable:
         return cls(pack, table.ids, list(accumulate(table.counts, initial=0))[:-1], table.offsets())
 
+    def frame(self, number: int) -> int:
+        """The frame that has chunk *number*."""
+        return bisect_right(self.firsts, number) - 1
+
     def run(self, number: int, count: int, plain: int) -> Run:
         """The row for *count* chunks from *number* on, which have *plain* bytes."""
-        frame = bisect_right(self.firsts, number) - 1
-        last = bisect_right(self.firsts, number + count - 1) - 1
+        frame, last = self.frame(number), self.frame(number + count - 1)
         offset = self.offsets[frame]
         skip = number - self.firsts[frame]
         return Run(self.pack, frame, skip, count, offset, self.offsets[last + 1] - offset, plain)
@@ -297,6 +303,23 @@ class Index:
     def packs(self) -> frozenset[PackId]:
         """All packs that lookups may name."""
         return frozenset(self._packs.values())
+
+    def sparse(self, series: str) -> dict[PackId, bytes]:
+        """The frames that the last full of *series* had little of (`renewal`), as this cache remembers them."""
+        with self._env.begin() as txn:
+            value = txn.get(_sparse_key(series))
+        try:
+            return {} if value is None else msgspec.msgpack.decode(value, type=dict[bytes, bytes])
+        except msgspec.DecodeError:
+            return {}
+
+    def remember_sparse(self, series: str, frames: dict[PackId, bytes]) -> None:
+        with self._env.begin(write=True) as txn:
+            txn.put(_sparse_key(series), msgspec.msgpack.encode(frames))
+
+
+def _sparse_key(series: str) -> bytes:
+    return b"sparse:" + hashlib.sha256(series.encode()).digest()
 
 
 class _View:

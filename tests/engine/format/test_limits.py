@@ -162,16 +162,25 @@ def test_a_row_that_is_cut_off_or_empty_or_unknown_is_damaged():
             Run,
             st.binary(min_size=32, max_size=32),
             *[st.integers(0, (1 << 32) - 1)] * 2,
-            st.integers(1, (1 << 32) - 1),
+            st.integers(1, 1 << 20),
             st.integers(0, (1 << 32) - 1),
-            st.integers(1, (1 << 32) - 1),
-            st.integers(1, (1 << 64) - 1),
+            st.integers(4 << 20, (1 << 32) - 1),
+            st.integers(1 << 20, (1 << 64) - 1),
         ),
         max_size=5,
     )
 )
 def test_rows_come_back(rows):
     assert list(decode_rows(b"".join(encode_row(row) for row in rows))) == rows
+
+
+@pytest.mark.parametrize(
+    ("count", "length", "plain"), [(11, 40, 99), (10, 40, 9), (0, 40, 99), (1, 0, 9), (1, 4, 0)]
+)
+def test_a_run_has_no_more_chunks_than_its_frames_have_room_for(count, length, plain):
+    """Else a row of a few bytes could ask for gigabytes of ids."""
+    with pytest.raises(Damaged):
+        list(decode_rows(encode_row(Run(bytes(32), 0, 0, count, 0, length, plain))))
 
 
 @pytest.mark.parametrize("parse", [decode_config, decode_slot])

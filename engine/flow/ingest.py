@@ -1,19 +1,21 @@
 """One stream into the repository.
 
-    source -> [read] -> [cut]* -> join, in order -> [name, find]* -> gather, in order -> groups of new chunks -> session
-                                                                     recipe
+    source -> [read] -> [cut, join, name, find]* -> gather, in order -> groups of new chunks -> session
+                                                    recipe
 
-A thread reads the next block; `[...]*` runs on several worker threads, blocks of the stream side by side.  What happens to a block
-happens to arrays: ends, ids, and stretches of chunks that are stored in a row, or new in a row, or zeros.  The event loop sees
-stretches; no chunk has an object of its own.
+A thread reads the next block; `[...]*` is carried by several worker threads, blocks of the stream side by side, each on one errand:
+an errand costs a quarter of a millisecond under the interpreter's lock.  Only joining (what the block before left over comes in front)
+is done in the order of the stream, and takes turns.  What happens to a block happens to arrays: ends, ids, and stretches of chunks that
+are stored in a row, or new in a row, or zeros.  The event loop sees stretches; no chunk has an object of its own.
 """
 
 from __future__ import annotations
 
+import threading
 from array import array
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import accumulate
 from operator import sub
 
@@ -43,23 +45,20 @@ SPILL = 1 << 20
 """Bytes of rows that a recipe holds before it stores them."""
 
 
-INLINE_JOIN = 256 << 10
-"""Streams with chunks of at most this many bytes are joined by the event loop: that takes less time than an errand to a thread."""
-
-
 SCATTERED = 4 << 20
 LEAST_SCATTERED = 64 << 10
 """A group is not filled up from more than so much of the stream, once it has this many bytes: else a restore, which puts a stream
 together in windows of some tens of megabytes, would open it for several of them."""
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class _Read:
-    """A block, whether it is the last, and where chunks end if one began with it."""
+    """A block, and whether it is the last.  It may be joined when *before* can be had, and lets go of *after* then."""
 
     block: Block
     ended: bool
-    guess: array[int] = field(default_factory=lambda: array("Q"))
+    before: threading.Lock | None
+    after: threading.Lock
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,23 +101,28 @@ async def ingest(
     """Store the stream; return its recipe, whose last rows come when the session is flushed (`settle`)."""
     recipe = RecipeBuilder()
     gatherer = _Gatherer(context, recipe, context.on_new)
-    cutter = make_block_cutter(params, cut_key)
+    seam = _Seam(make_block_cutter(params, cut_key), guessing=params.rule != "fixed")
     async with anyio.create_task_group() as tasks:
 
-        async def guess(read: _Read) -> _Read:
-            if params.rule != "fixed":
-                read.guess = await to_thread.run_sync(cutter.guess, read.block.content, limiter=context.cpu)
-            return read
+        async def carry(read: _Read) -> _Named | None:
+            try:
+                named = await to_thread.run_sync(_carry, read, seam, context, limiter=context.cpu)
+                if named is None:
+                    read.block.free()
+                return named
+            except BaseException:
+                seam.broken = True
+                raise
+            finally:
+                if read.after.locked():  # it never had its turn, and somebody may be waiting
+                    read.after.release()
 
-        async def name(cut: _Cut) -> _Named:
-            return await to_thread.run_sync(_name, cut, context, limiter=context.cpu)
-
-        guessed: Lane[_Read, _Read] = Lane(tasks, guess, context.share.width)
-        lane: Lane[_Cut, _Named] = Lane(tasks, name, context.share.width)
-        tasks.start_soon(_read, stream, params.max, guessed, context)
-        tasks.start_soon(_join, cutter, params.max, guessed, lane)
+        lane: Lane[_Read, _Named | None] = Lane(tasks, carry, context.share.width)
+        tasks.start_soon(_read, stream, params.max, lane, context)
         async with closing(lane.results()) as results:
             async for named in results:
+                if named is None:
+                    continue
                 await gatherer.take(named)
                 if recipe.drain() > SPILL:
                     await _store_rows(recipe, context, all_rows=False)
@@ -244,26 +248,36 @@ class _Gatherer:
             await self._context.session.keep(full)
 
 
-async def _read(stream: SourceStream, longest: int, lane: Lane[_Read, _Read], context: IngestContext) -> None:
+async def _read(
+    stream: SourceStream, longest: int, lane: Lane[_Read, _Named | None], context: IngestContext
+) -> None:
     """Read block after block; blocks that do not come to the lane when something fails are lost with the whole run."""
+    before: threading.Lock | None = None
+
+    async def submit(block: Block, ended: bool) -> None:
+        nonlocal before
+        after = threading.Lock()
+        after.acquire()
+        await lane.submit(_Read(block, ended, before, after))
+        before = after
+
+    ended = False
     if stream.open is not None:
         async with entered(stream.open()) as fill:
-            ended = False
             while not ended:
                 block = await context.blocks.take(longest)
                 ended = await to_thread.run_sync(_fill, block, fill)
                 if block.stop > block.prefix:
                     context.on_read(block.stop - block.prefix)
-                await lane.submit(_Read(block, ended))
+                await submit(block, ended)
     else:
         blocks: Channel[Block] = Channel(1)
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(_collect, stream, longest, blocks, context)
-            ended = False
             while not ended:
                 block = await blocks.receive()
                 ended = block.stop == block.prefix
-                await lane.submit(_Read(block, ended))
+                await submit(block, ended)
     lane.end()
 
 
@@ -277,33 +291,46 @@ def _fill(block: Block, fill: Fill) -> bool:
     return False
 
 
-async def _join(
-    cutter: BlockCutter, longest: int, guessed: Lane[_Read, _Read], lane: Lane[_Cut, _Named]
-) -> None:
-    """Put what a block left over in front of the next, and take the guess over."""
-    rest = b""
-    async with closing(guessed.results()) as results:
-        async for read in results:
-            block = read.block
-            if longest <= INLINE_JOIN:
-                cut, rest = _join_block(cutter, read, rest)
-            else:
-                cut, rest = await to_thread.run_sync(_join_block, cutter, read, rest)
-            if cut is not None:
-                await lane.submit(cut)
-            else:
-                block.free()
-    lane.end()
+class _Seam:
+    """Where blocks are put together, in the order of the stream, by the threads that carry them."""
+
+    def __init__(self, cutter: BlockCutter, *, guessing: bool) -> None:
+        self.broken = False
+        self._cutter = cutter
+        self._guessing = guessing
+        self._rest = b""
+
+    def guess(self, block: Block) -> array[int]:
+        """Where chunks end if one began with the block."""
+        return self._cutter.guess(block.content) if self._guessing else array("Q")
+
+    def join(self, read: _Read, guess: array[int]) -> _Cut | None:
+        """The whole chunks of what is left over and the block that follows it, if there are any."""
+        block, rest = read.block, self._rest
+        block.lead(rest)
+        data = block.content
+        ends = self._cutter.join(data, len(rest), guess, final=read.ended)
+        last = ends[-1] if ends else 0
+        self._rest = bytes(data[last:])
+        return _Cut(data[:last], ends, block) if ends else None
 
 
-def _join_block(cutter: BlockCutter, read: _Read, rest: bytes) -> tuple[_Cut | None, bytes]:
-    """(whole chunks, what is left over) of *rest* and the block that follows it."""
-    block = read.block
-    block.lead(rest)
-    data = block.content
-    ends = cutter.join(data, len(rest), read.guess, final=read.ended)
-    last = ends[-1] if ends else 0
-    return _Cut(data[:last], ends, block) if ends else None, bytes(data[last:])
+def _carry(read: _Read, seam: _Seam, context: IngestContext) -> _Named | None:
+    """On a worker thread: everything that is done to a block before its turn to be gathered.  None if it has no whole chunk.
+
+    Errands begin in the order of the stream, so whoever waits here waits for somebody who is at work.
+    """
+    guess = seam.guess(read.block)
+    if read.before is not None:
+        read.before.acquire()
+    try:
+        cut = None if seam.broken else seam.join(read, guess)
+    except BaseException:
+        seam.broken = True  # before the next one has its turn
+        raise
+    finally:
+        read.after.release()
+    return None if cut is None else _name(cut, context)
 
 
 async def _collect(

@@ -12,7 +12,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .base import Buffer, ObjectInfo, ReadStore, Store
+    from .base import Buffer, Capabilities, ObjectInfo, ReadStore, Store
     from .errors import (
         ObjectExists,
         ObjectMissing,
@@ -28,14 +28,14 @@ if TYPE_CHECKING:
     from .memory import MemoryStore
     from .observe import ObservedStore, Request, RequestCounts
     from .retry import RetryingStore
-    from .s3 import Capabilities, S3Store
+    from .s3 import S3Store
     from .s3_settings import S3Settings
     from .throttle import ThrottledStore
     from .urls import UnknownStore, open_store
 
 _HOME = {
     "Buffer": "base",
-    "Capabilities": "s3",
+    "Capabilities": "base",
     "FaultyStore": "faults",
     "LocalStore": "local",
     "MemoryStore": "memory",

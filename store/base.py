@@ -26,7 +26,7 @@ from typing import Literal, Protocol, TypeAlias
 
 Buffer: TypeAlias = bytes | bytearray | memoryview
 
-Kind: TypeAlias = Literal["get", "stat", "scan", "put", "replace", "delete"]
+Kind: TypeAlias = Literal["get", "stat", "scan", "put", "replace", "delete", "probe"]
 """What can be asked of a store, for those who count requests or make them fail."""
 
 RESERVED = frozenset({"tmp", "lost+found"})
@@ -42,6 +42,16 @@ class ObjectInfo:
     name: str
     size: int
     modified: float
+
+
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """What a server was found to do that not every server does.  None: it does not say."""
+
+    conditional_writes: bool
+    checksums: bool | None = None
+    versioning: bool | None = None
+    object_lock: bool | None = None
 
 
 class ReadStore(Protocol):
@@ -85,6 +95,28 @@ class Store(ReadStore, Protocol):
     @abstractmethod
     async def delete(self, name: str) -> None:
         """Remove the object; removing what is not there is not an error."""
+
+    # What only some stores have anything to say to; wrappers pass it on (`wrapped`).
+
+    async def probe(self) -> Capabilities | None:
+        """Find out what the server behind this store does, and go by it from now on.
+
+        None, without asking anybody, where there is nothing to find out: the store keeps all promises by itself.
+        """
+        return None
+
+    def assume(self, found: Capabilities) -> None:
+        """Go by what `probe` *found* some other time, except where a setting says otherwise."""
+        return  # most have nothing to go by
+
+    @property
+    def conditional_writes(self) -> bool | None:
+        """Whether of several processes that put one name at once just one succeeds, as far as this store goes by it now.
+
+        None: it is not known.  Whatever it says, a name that was taken before is refused, except by a server that was assumed to
+        do it and does not.
+        """
+        return True
 
 
 def check_name(name: str) -> str:

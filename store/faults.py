@@ -19,8 +19,9 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
-from .base import Buffer, Kind, ObjectInfo, Store
+from .base import Buffer, Capabilities, Kind, ObjectInfo, Store
 from .errors import StoreError, StoreFull, StoreUnavailable
+from .wrapped import WrappedStore
 
 T = TypeVar("T")
 
@@ -53,10 +54,11 @@ class _Fault:
         return True
 
 
-class FaultyStore(Store):
+class FaultyStore(WrappedStore):
     """*calls* are those that began, in order, as kind and name; *dead* tells whether `die_after` has come true."""
 
     def __init__(self, inner: Store) -> None:
+        super().__init__(inner)
         self.inner = inner
         self.calls: list[tuple[Kind, str]] = []
         self.dead = False
@@ -136,6 +138,9 @@ class FaultyStore(Store):
 
     async def delete(self, name: str) -> None:
         await self._call("delete", name, lambda: self.inner.delete(name))
+
+    async def probe(self) -> Capabilities | None:
+        return await self._call("probe", "", self.inner.probe)
 
     async def aclose(self) -> None:
         """Close *inner*; this is no call, and works for the dead too."""

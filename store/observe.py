@@ -8,7 +8,8 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from .base import Buffer, Kind, ObjectInfo, Store
+from .base import Buffer, Capabilities, Kind, ObjectInfo, Store
+from .wrapped import WrappedStore
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +41,7 @@ class RequestCounts:
         self.down += request.down
 
 
-class ObservedStore(Store):
+class ObservedStore(WrappedStore):
     """Passes everything on to *inner* and tells *callback* of each request when it has ended, however it did.
 
     A scan is one request, and ends when its reader has had enough.  *up* is what was offered, whether or not it was kept.
@@ -53,7 +54,7 @@ class ObservedStore(Store):
         *,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._inner = inner
+        super().__init__(inner)
         self._callback = callback
         self._clock = clock
 
@@ -89,8 +90,9 @@ class ObservedStore(Store):
         with self._watch("delete", name) as seen, self._timed(seen):
             await self._inner.delete(name)
 
-    async def aclose(self) -> None:
-        await self._inner.aclose()
+    async def probe(self) -> Capabilities | None:
+        with self._watch("probe", "") as seen, self._timed(seen):
+            return await self._inner.probe()
 
     @contextmanager
     def _watch(self, kind: Kind, name: str, up: int = 0) -> Iterator[_Seen]:

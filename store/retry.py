@@ -13,8 +13,9 @@ from typing import TypeVar
 
 import anyio
 
-from .base import Buffer, ObjectInfo, Store
+from .base import Buffer, Capabilities, ObjectInfo, Store
 from .errors import ObjectExists, ObjectMissing, ShortRead, StoreError
+from .wrapped import WrappedStore
 
 T = TypeVar("T")
 
@@ -22,7 +23,7 @@ _WINDOW = 4 << 20
 """Bytes that are read back at a time."""
 
 
-class RetryingStore(Store):
+class RetryingStore(WrappedStore):
     """*base* and *cap* bound each pause, in seconds; no attempt begins later than *deadline* after the first.
 
     A scan goes on after the last name that it gave; its attempts and its deadline count from there.
@@ -42,7 +43,7 @@ class RetryingStore(Store):
     ) -> None:
         if attempts < 1:
             raise ValueError(f"not a number of attempts: {attempts}")
-        self._inner = inner
+        super().__init__(inner)
         self._attempts = attempts
         self._base = base
         self._cap = cap
@@ -92,8 +93,8 @@ class RetryingStore(Store):
     async def delete(self, name: str) -> None:
         await self._patiently(lambda: self._inner.delete(name))
 
-    async def aclose(self) -> None:
-        await self._inner.aclose()
+    async def probe(self) -> Capabilities | None:
+        return await self._patiently(self._inner.probe)
 
     async def _holds(self, name: str, data: Buffer) -> bool:
         """Whether the object is just *data*.  A transient error here is one of the attempt, which is then repeated."""

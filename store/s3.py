@@ -26,7 +26,6 @@ import os
 import re
 from collections.abc import AsyncIterator, Awaitable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -34,7 +33,7 @@ import anyio
 from anyio.lowlevel import checkpoint
 from botocore.exceptions import ClientError
 
-from .base import Buffer, ObjectInfo, Store, check_name, check_range, is_name
+from .base import Buffer, Capabilities, ObjectInfo, Store, check_name, check_range, is_name
 from .errors import ObjectExists, ObjectMissing, ShortRead, StoreError, StoreUnavailable
 from .s3_body import Body
 from .s3_client import make_client, set_up
@@ -58,23 +57,12 @@ _CLEAN_UP = 10.0
 _PARTS_AT_ONCE = 3
 
 
-@dataclass(frozen=True, slots=True)
-class Capabilities:
-    """What the server was found to do.  None: it does not say."""
-
-    conditional_writes: bool
-    checksums: bool | None
-    versioning: bool | None
-    object_lock: bool | None
-
-
 class S3Store(Store):
     """Nothing is asked before the first call.  One client serves all calls, any number at a time, in one event loop."""
 
     def __init__(self, settings: S3Settings) -> None:
         self.settings = settings
-        self.conditional_writes = settings.conditional_writes
-        """As in `S3Settings`; found out by `probe`, or when a server says that it does not know such things."""
+        self._conditional_writes = settings.conditional_writes
         self._root = settings.root
         self._client: Any = None
         self._stack = AsyncExitStack()
@@ -165,7 +153,7 @@ class S3Store(Store):
                 else:
                     await self._put_at_once(name, view, fixed=True)
             except _NotImplemented:
-                self.conditional_writes = False
+                self._conditional_writes = False
                 await self._put_at_once(name, view, fixed=True)
 
     async def replace(self, name: str, data: Buffer) -> None:
@@ -190,10 +178,10 @@ class S3Store(Store):
                     raise
 
     async def probe(self) -> Capabilities:
-        """Find out what the server does, in 6 requests; from then on `put` goes by it.
+        """Find out what the server does, in 7 requests; from then on `put` goes by it.
 
-        It is the caller who remembers: give what was found to the next store as `S3Settings.conditional_writes`.
-        The objects that it needs have names that no store has, and are removed.
+        It is the caller who remembers, and tells the next store (`assume`).  The objects that it needs have names that no store has,
+        and are removed.
         """
         client = await self._open()
         tries = [f"{self._root}.probe-{os.urandom(16).hex()}" for _ in range(2)]
@@ -204,7 +192,7 @@ class S3Store(Store):
             with anyio.CancelScope(shield=True), anyio.move_on_after(_CLEAN_UP), suppress(Exception):
                 for key in tries:
                     await client.delete_object(Bucket=self.settings.bucket, Key=key)
-        self.conditional_writes = conditional
+        self._conditional_writes = conditional
         versioning = await _ask(client.get_bucket_versioning(Bucket=self.settings.bucket))
         lock = await _ask(client.get_object_lock_configuration(Bucket=self.settings.bucket))
         return Capabilities(
@@ -215,6 +203,15 @@ class S3Store(Store):
             if lock is None
             else lock.get("ObjectLockConfiguration", {}).get("ObjectLockEnabled") == "Enabled",
         )
+
+    def assume(self, found: Capabilities) -> None:
+        if self.settings.conditional_writes is None:
+            self._conditional_writes = found.conditional_writes
+
+    @property
+    def conditional_writes(self) -> bool | None:
+        """As in `S3Settings`, assumed, or found out: by `probe`, or because the server says that it does not know such things."""
+        return self._conditional_writes
 
     async def aclose(self) -> None:
         async with self._opening:

@@ -42,7 +42,7 @@ class S3Settings:
     *addressing* auto: by path at an endpoint of one's own, as botocore likes it at Amazon's.
     *storage_class* is for objects of at least *cold_from* bytes: below 128 KiB the cheaper classes cost more, and what is small
     (leases, snapshots, keys) is what is read and replaced often.
-    *conditional_writes*: whether `If-None-Match: *` is honoured, as `S3Store.probe` once found; None: unknown (see `S3Store.put`).
+    *conditional_writes*: whether `If-None-Match: *` is honoured, whatever is assumed elsewhere; None: unknown (see `S3Store.put`).
     *checksums*: send each object's SHA-256 for the server to check and keep.
     *stall*: a transfer that does not move for so long has failed.
     """

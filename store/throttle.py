@@ -18,8 +18,9 @@ from typing import TypeAlias
 import anyio
 from anyio.lowlevel import checkpoint
 
-from .base import Buffer, ObjectInfo, Store
+from .base import Buffer, Capabilities, ObjectInfo, Store
 from .errors import StoreBusy
+from .wrapped import WrappedStore
 
 Rate: TypeAlias = float | Callable[[], float | None] | None
 """Bytes a second, for ever or as somebody says whenever it is asked for; None is no bound."""
@@ -118,7 +119,7 @@ class Places:
             self._waiting.popleft().set()
 
 
-class ThrottledStore(Store):
+class ThrottledStore(WrappedStore):
     """At most *concurrency* requests at once; *upload_rate* and *download_rate* in bytes a second.  `None` is no bound."""
 
     def __init__(
@@ -133,7 +134,7 @@ class ThrottledStore(Store):
     ) -> None:
         if concurrency is not None and concurrency < 1:
             raise ValueError(f"not a number of requests: {concurrency}")
-        self._inner = inner
+        super().__init__(inner)
         self._up = Bucket(upload_rate, sleep=sleep, clock=clock)
         self._down = Bucket(download_rate, sleep=sleep, clock=clock)
         self.places = None if concurrency is None else Places(concurrency)
@@ -183,8 +184,9 @@ class ThrottledStore(Store):
         async with self._place():
             await self._inner.delete(name)
 
-    async def aclose(self) -> None:
-        await self._inner.aclose()
+    async def probe(self) -> Capabilities | None:
+        async with self._place():
+            return await self._inner.probe()
 
     def _place(self) -> AbstractAsyncContextManager[None]:
         return nullcontext() if self.places is None else self.places.one()

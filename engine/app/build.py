@@ -7,7 +7,7 @@ import os
 import re
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import anyio
 import msgspec
@@ -18,16 +18,13 @@ from ...agents.registry import agent_classes
 from ...store.base import Store
 from ...store.retry import RetryingStore
 from ...store.throttle import ThrottledStore
-from ...store.urls import is_s3, open_s3, open_store
+from ...store.urls import open_store
 from ..base.errors import NotFound, Refused
 from ..base.secrets import Secret, SecretSource
 from ..ops.open import open_repository
 from ..repo.keys import Key
 from ..repo.repository import Repository
 from .configuration import RepositorySettings, Settings, SourceSettings, nearest
-
-if TYPE_CHECKING:
-    from ...store.s3 import Capabilities
 
 KEY_FILE = "STRANDLINE_KEY_FILE"
 PASSPHRASES = {
@@ -129,18 +126,6 @@ async def opened_place(settings: RepositorySettings) -> AsyncIterator[Store]:
     store = RetryingStore(store)
     try:
         yield store
-    finally:
-        with anyio.CancelScope(shield=True):
-            await store.aclose()
-
-
-async def probe(settings: RepositorySettings) -> Capabilities | None:
-    """What the server of an s3: URL does; None for other places, which all do what is asked of them."""
-    if not is_s3(settings.url):
-        return None
-    store = await to_thread.run_sync(open_s3, settings.url, await _with_secrets(settings.options))
-    try:
-        return await store.probe()
     finally:
         with anyio.CancelScope(shield=True):
             await store.aclose()

@@ -20,7 +20,7 @@ from ..ops import check as check_op
 from ..ops.open import init_repository
 from ..repo.keys import Key, add_slot, list_slots, remove_slot, write_key_file
 from ..repo.repository import read_config
-from .build import make_key, opened, opened_place, probe, read_secret, with_environment
+from .build import make_key, opened, opened_place, read_secret, with_environment
 from .configuration import RepositorySettings
 from .context import Context
 from .exits import DAMAGED
@@ -100,13 +100,13 @@ async def _init(
         key = await (new.make() if new else make_key(settings))
     with (new or NewKey()).kept_if_used():
         async with opened_place(settings) as store:
-            await init_repository(store, key=key, encryption=encryption, label=label)
-    found = await probe(settings)
+            made = await init_repository(store, key=key, encryption=encryption, label=label)
+    honoured = made.conditional_writes
     file = (new.file if new else settings.key_file) if key.kind == "keyfile" else ""
     if context.as_json:
         values: dict[str, object] = {"url": settings.url, "encryption": encryption, "key_file": file or None}
-        if found is not None:
-            values["conditional_writes"] = found.conditional_writes
+        if honoured is not None:
+            values["conditional_writes"] = honoured
         context.json.line("initialized", values)
         return
     context.say(f"Made a repository at {settings.url}.")
@@ -115,15 +115,13 @@ async def _init(
     else:
         what = f"the key file {file}" if file else "the passphrase"
         context.say(f"Keep {what} in a second, safe place: without it nothing can ever be restored.")
-    if found is not None and not found.conditional_writes:
+    if honoured is False:
         context.say(
             "This server ignores conditional writes: two processes that write one name at once are not told apart."
         )
         context.say("Backups are safe all the same: what they write has names of its own.")
-    elif found is not None and settings.options.get("conditional_writes") is None:
-        context.say(
-            "This server honours conditional writes: `conditional_writes = true` saves a request for each object."
-        )
+    elif honoured:
+        context.say("This server honours conditional writes, which is recorded: an object costs one request.")
 
 
 async def check(context: Context) -> None:

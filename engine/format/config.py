@@ -14,8 +14,15 @@ name a recipient of their own.  It is checked as soon as the secrets are known. 
     group_size   most plain bytes of a frame that holds several chunks
     recipients   [{"id": 16 hex digits, "key": base64}], the last is the one new packs are sealed to
     secrets      only without encryption: {"id_key", "cut_key", "meta_key"}, 64 hex digits each
+    conditional_writes   whether the store's server was found to honour create-only writes when the repository was made; absent where
+                         nobody asked: in a directory, and before this was recorded
 
-Base64 is the usual alphabet with padding.  What has the value of its default (below) may be absent.
+Base64 is the usual alphabet with padding.  What has the value of its default (below) may be absent, and what a reader does not know
+it passes over, unless `required` names it.
+
+*conditional_writes* saves a request for each object, and nothing else may lean on it: a repository can be copied to a server that does
+otherwise, record and all.  There a name that is taken would be overwritten, so every name is one that nobody else writes (random,
+or made of the object's content), except config/<n>, which is looked at before it is written, and so are keys (`repo/once.py`).
 
 Each stream of a snapshot names the chunking rule and mean size it was cut with, so no profile needs to stand here.
 """
@@ -65,6 +72,7 @@ class Config(msgspec.Struct, frozen=True, omit_defaults=True):
     group_size: int = GROUP_SIZE
     recipients: tuple[RecipientRecord, ...] = ()
     secrets: PlainSecrets | None = None
+    conditional_writes: bool | None = None
 
     @property
     def recipient(self) -> Recipient | None:

@@ -14,6 +14,7 @@ from ...store.base import Store
 from ...store.retry import RetryingStore
 from ...store.urls import open_store
 from ..format.aead import Encryption
+from ..format.config import Config
 from ..repo.keys import Key
 from ..repo.repository import Repository, create_repository, opened_repository
 
@@ -45,10 +46,10 @@ async def open_repository(
 
 async def init_repository(
     place: str | Store, *, key: Key, encryption: Encryption = "aes-256-gcm", label: str = ""
-) -> None:
-    """Make a new repository at *place*, which *key* opens; refuse if there is one already."""
+) -> Config:
+    """Make a new repository at *place*, which *key* opens; refuse if there is one already.  Return its configuration."""
     async with opened_store(place) as store:
-        await create_repository(store, key=key, encryption=encryption, label=label)
+        return await create_repository(store, key=key, encryption=encryption, label=label)
 
 
 @asynccontextmanager

@@ -23,6 +23,7 @@ from ..base.secrets import Secret
 from ..format.config import Config
 from ..format.keyslot import Argon2, KeySlot, Role, Secrets, decode_slot, open_slot, seal_slot
 from ..format.names import KEYS, key_name
+from .once import put_once
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +133,7 @@ async def add_slot(
         created=isoformat(now()),
         argon2=cost,
     )
-    await store.put(key_name(slot), await to_thread.run_sync(make))
+    await put_once(store, key_name(slot), await to_thread.run_sync(make))
     return slot
 
 

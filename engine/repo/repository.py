@@ -17,7 +17,7 @@ import anyio
 import lmdb
 from anyio import to_thread
 
-from ...store.base import ReadStore, Store
+from ...store.base import Capabilities, ReadStore, Store
 from ...store.errors import ObjectExists
 from ..base.clock import Now, isoformat, system_now
 from ..base.errors import NoRepository, Refused, WrongKey
@@ -37,6 +37,7 @@ from ..format.sealed import ObjectSeal
 from ..format.snapshot import Snapshot
 from .index import Index, sync_index
 from .keys import Key, add_slot, unlock
+from .once import put_once
 from .snapshots import SnapshotName, find_snapshot, list_snapshots, load_all, load_snapshot
 
 DOMAIN = "main"
@@ -136,14 +137,18 @@ async def create_repository(
     label: str = "",
     argon2: Argon2 | None = None,
     now: Now = system_now,
-) -> None:
-    """Make a new repository in *store*, which *key* opens as a reader; refuse if there is one already."""
+) -> Config:
+    """Make a new repository in *store*, which *key* opens as a reader; refuse if there is one already.
+
+    What the store's server can do is found out, and stands in the configuration that is returned.
+    """
     async for _ in store.scan(CONFIG):
         raise Refused(
             "there is a repository already", hint="Choose another place, or use the one that is there."
         )
     if (encryption == "none") != (key.kind == "none"):
         raise Refused("encryption needs a passphrase or a key file, and `none` needs neither")
+    found = await store.probe()
     secrets = Secrets.generate()
     plain = PlainSecrets(secrets.id_key.hex(), secrets.cut_key.hex(), secrets.meta_key.hex())
     config = Config(
@@ -153,14 +158,16 @@ async def create_repository(
         encryption=encryption,
         recipients=() if encryption == "none" else (recipient_record(Reader(secrets.readers[0]).recipient),),
         secrets=plain if encryption == "none" else None,
+        conditional_writes=None if found is None else found.conditional_writes,
     )
     if encryption != "none":
         # The key first: a configuration without a key that opens it would be a repository for nobody.
         await add_slot(store, config, secrets, key, role="reader", label=label, argon2=argon2, now=now)
     try:
-        await store.put(config_name(1), encode_config(config, secrets.meta_key))
+        await put_once(store, config_name(1), encode_config(config, secrets.meta_key))
     except ObjectExists:
         raise Refused("somebody else just made a repository there") from None
+    return config
 
 
 async def read_config(store: ReadStore) -> tuple[Config, bytes]:
@@ -178,10 +185,15 @@ async def read_config(store: ReadStore) -> tuple[Config, bytes]:
 async def opened_repository(
     store: Store, *, key: Key, cache: Path | None = None
 ) -> AsyncIterator[Repository]:
-    """Unlock the repository in *store*.  *cache* is a directory for the index cache; None keeps a temporary one."""
+    """Unlock the repository in *store*.  *cache* is a directory for the index cache; None keeps a temporary one.
+
+    From then on *store* goes by what its server was found to do when the repository was made, except where a setting says otherwise.
+    """
     config, data = await read_config(store)
     secrets = await unlock(store, config, key)
     verify_config(data, secrets.meta_key)
+    if config.conditional_writes is not None:
+        store.assume(Capabilities(config.conditional_writes))
     repository = Repository(store, config, secrets, cache)
     try:
         yield repository

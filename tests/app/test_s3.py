@@ -51,7 +51,7 @@ def test_init_says_what_the_server_does(desk, bucket, request):
     said = desk.run("init").out
 
     if "moto" in request.node.name:
-        assert "`conditional_writes = true` saves a request" in said
+        assert "honours conditional writes, which is recorded" in said
     else:
         assert "ignores conditional writes" in said
         assert "Backups are safe all the same" in said

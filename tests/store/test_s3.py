@@ -16,8 +16,9 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
+from strandline.store.base import Capabilities
 from strandline.store.errors import StoreDenied, StoreError
-from strandline.store.s3 import Capabilities, S3Store
+from strandline.store.s3 import S3Store
 from strandline.store.s3_settings import BadSetting, S3Settings
 
 from ..faultproxy import FaultProxy

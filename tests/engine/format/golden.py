@@ -45,6 +45,7 @@ from .specimens import (
     PACK_KEY,
     PASSPHRASE,
     PLACES,
+    PROBED,
     READER,
     REPOSITORY,
     ROW_BYTES,
@@ -127,6 +128,8 @@ def _sealed(encryption: Encryption, number: int) -> Callable[[], bytes]:
 MADE: dict[str, Callable[[], bytes]] = {
     "config-aes-256-gcm.json": lambda: encode_config(CONFIGS["aes-256-gcm"], SECRETS.meta_key),
     "config-none.json": lambda: encode_config(CONFIGS["none"], SECRETS.meta_key),
+    "config-conditional-writes.json": lambda: encode_config(PROBED[True], SECRETS.meta_key),
+    "config-no-conditional-writes.json": lambda: encode_config(PROBED[False], SECRETS.meta_key),
     "slot-reader-passphrase.json": lambda: _slot("reader", PASSPHRASE, COST),
     "slot-reader-keyfile.json": lambda: _slot("reader", KEY_FILE, None),
     "slot-writer-passphrase.json": lambda: _slot("writer", PASSPHRASE, COST),

@@ -11,6 +11,7 @@ from array import array
 from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
 from blake3 import blake3
 from strandline.engine.format.aead import Encryption, Reader
 from strandline.engine.format.config import Config, PlainSecrets, recipient_record
@@ -64,6 +65,11 @@ CONFIGS: dict[Encryption, Config] = {
         secrets=PlainSecrets(SECRETS.id_key.hex(), SECRETS.cut_key.hex(), SECRETS.meta_key.hex()),
     ),
 }
+
+PROBED = {
+    found: msgspec.structs.replace(CONFIGS["none"], conditional_writes=found) for found in (True, False)
+}
+"""Configurations of repositories whose server was asked what it does."""
 
 SLOT = fixed("slot", 8).hex()
 COST = Argon2(memory_kib=64, iterations=2, lanes=2)

@@ -50,6 +50,7 @@ from .specimens import (
     PACK_KEY,
     PASSPHRASE,
     PLACES,
+    PROBED,
     READER,
     REPOSITORY,
     ROWS,
@@ -82,6 +83,21 @@ def test_a_configuration_is_read(encryption):
     assert config == CONFIGS[encryption]
     assert config.recipient == (None if encryption == "none" else READER.recipient)
     verify_config(data, SECRETS.meta_key)
+
+
+@pytest.mark.parametrize(
+    ("name", "found"),
+    [("config-conditional-writes.json", True), ("config-no-conditional-writes.json", False)],
+)
+def test_a_configuration_tells_what_the_store_was_found_to_do(name, found):
+    data = read(name)
+
+    assert decode_config(data, name=config_name(1)) == PROBED[found]
+    verify_config(data, SECRETS.meta_key)
+
+
+def test_a_configuration_of_before_that_was_recorded_says_nothing_of_it():
+    assert decode_config(read("config-none.json")).conditional_writes is None
 
 
 @pytest.mark.parametrize(

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from .engine.flow.budget import Budget
     from .engine.ops.backup import BackupResult, backup
     from .engine.ops.check import CheckReport, check
+    from .engine.ops.doctor import DoctorReport, doctor
     from .engine.ops.open import init_repository, open_repository
     from .engine.ops.operation import Operation
     from .engine.ops.restore import RestoreResult, plan, restore
@@ -53,6 +54,7 @@ _HOME = {
     "CaptureRequest": "agents.base",
     "CheckReport": "engine.ops.check",
     "Damaged": "engine.base.errors",
+    "DoctorReport": "engine.ops.doctor",
     "Event": "engine.base.events",
     "Key": "engine.repo.keys",
     "NotFound": "engine.base.errors",
@@ -68,6 +70,7 @@ _HOME = {
     "WrongKey": "engine.base.errors",
     "backup": "engine.ops.backup",
     "check": "engine.ops.check",
+    "doctor": "engine.ops.doctor",
     "init_repository": "engine.ops.open",
     "make_agent": "agents.registry",
     "open_repository": "engine.ops.open",
@@ -85,6 +88,7 @@ __all__ = [
     "CaptureRequest",
     "CheckReport",
     "Damaged",
+    "DoctorReport",
     "Event",
     "Key",
     "NotFound",
@@ -100,6 +104,7 @@ __all__ = [
     "WrongKey",
     "backup",
     "check",
+    "doctor",
     "init_repository",
     "make_agent",
     "open_repository",

@@ -170,6 +170,15 @@ def check(context: Context) -> Awaitable[None]:
     return keeping.check(context)
 
 
+@main.command(short_help="Say what is wrong, and what to do.")
+@common
+def doctor(context: Context) -> Awaitable[None]:
+    """Look at what backups lean on: store, rights, clocks, leases, index, keys.  Say what to do; change nothing."""
+    from . import consulting
+
+    return consulting.doctor(context)
+
+
 @main.group()
 def key() -> None:
     """Keys that open the repository."""

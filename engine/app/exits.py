@@ -11,7 +11,7 @@ from ..base import errors
 from ..ops.operation import root_cause
 
 OK, UNEXPECTED, USAGE = 0, 1, 2
-REFUSED, SOURCE, CHAIN, STORE, DAMAGED, KEY, NOT_FOUND, WITHDRAWN = 3, 4, 5, 6, 7, 8, 9, 10
+REFUSED, SOURCE, CHAIN, STORE, DAMAGED, KEY, NOT_FOUND, WITHDRAWN, UNWELL = 3, 4, 5, 6, 7, 8, 9, 10, 11
 INTERRUPTED, TERMINATED = 130, 143
 
 MEANINGS = {
@@ -26,6 +26,7 @@ MEANINGS = {
     KEY: "wrong passphrase or key file, or a key without the right",
     NOT_FOUND: "no such snapshot, source or repository; or a moment that cannot be reached",
     WITHDRAWN: "the backup was taken for dead by another run, and its snapshot withdrawn; run it again",
+    UNWELL: "`doctor` found an error; warnings and notes do not count",
     INTERRUPTED: "interrupted (Ctrl-C); nothing half-done is left",
     TERMINATED: "terminated; nothing half-done is left",
 }

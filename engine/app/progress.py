@@ -68,7 +68,7 @@ class ProgressReport:
 
     def _start(self, event: Started) -> None:
         self._checking = event.operation == "check"
-        words = (event.operation, "" if self._checking else event.source, event.mode)
+        words = (event.operation, "" if event.operation in ("check", "doctor") else event.source, event.mode)
         self._title = plain(" ".join(word for word in words if word))
         self._said = self._clock()
         if self._console.is_terminal:

@@ -19,7 +19,7 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class Started(Event):
-    """*operation* is "backup", "restore", "check"; *mode* is "full" or "log" where it has one."""
+    """*operation* is "backup", "restore", "check", "doctor"; *mode* is "full" or "log" where it has one."""
 
     operation: str
     mode: str = ""

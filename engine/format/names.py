@@ -7,6 +7,7 @@
     snapshots/<series>/<utc>-<id>   utc sorts as text: 20261122T101500.123456Z
     leases/<id>, leases/<id>.over
     gc/<id>
+    doctor/<id>                     a moment long, while `doctor` tries what the store does; nothing is ever read from it
 
 A series or domain is the user's word, quoted: characters other than `A-Z a-z 0-9 . _ - @ +`, and a leading `.` or `-`,
 become `=` and two lower-case hex digits for each byte of their UTF-8 form.  A quoted word is at most 200 characters long.
@@ -30,6 +31,7 @@ INDEX = "index/"
 SNAPSHOTS = "snapshots/"
 LEASES = "leases/"
 GC = "gc/"
+DOCTOR = "doctor/"
 OVER = ".over"
 
 _PLAIN = re.compile(r"[A-Za-z0-9._\-@+]")
@@ -126,3 +128,7 @@ def lease_name(lease: str) -> str:
 
 def gc_name(record: str) -> str:
     return f"{GC}{record}"
+
+
+def doctor_name(trial: str) -> str:
+    return f"{DOCTOR}{trial}"

@@ -1,0 +1,40 @@
+"""The command `doctor`: findings for people, or as JSON lines."""
+
+from __future__ import annotations
+
+from rich.text import Text
+
+from ..ops import doctor as doctor_op
+from ..ops.finding import Finding, Severity
+from .build import opened
+from .context import Context
+from .exits import UNWELL
+from .words import count, plain
+
+COLOURS: dict[Severity, str] = {"ok": "green", "note": "blue", "warning": "yellow", "error": "red"}
+
+
+async def doctor(context: Context) -> None:
+    async with opened(context.repository()) as repo:
+        report = await context.follow(doctor_op.doctor(repo))
+    if report.errors:
+        context.exit_code = UNWELL
+    for finding in report.findings:
+        _show(context, finding)
+    numbers = {"errors": report.errors, "warnings": report.warnings, "notes": report.notes}
+    if context.as_json:
+        context.json.line("examined", {**numbers, "findings": len(report.findings)})
+    context.say(", ".join(count(number, what[:-1]) for what, number in numbers.items()) + ".")
+
+
+def _show(context: Context, finding: Finding) -> None:
+    if context.as_json:
+        names = ("severity", "check", "message", "remedy", "facts")
+        context.json.line("finding", {name: getattr(finding, name) for name in names})
+        return
+    if context.quiet and finding.severity not in ("warning", "error"):
+        return
+    line = Text.assemble((f"{finding.severity:<8}", COLOURS[finding.severity]), f"{finding.check}: ")
+    context.out.print(line + Text(plain(finding.message)), soft_wrap=True)
+    if finding.remedy:
+        context.out.print(Text(f"        {plain(finding.remedy)}"), soft_wrap=True)

@@ -20,14 +20,17 @@ from __future__ import annotations
 
 import re
 from abc import abstractmethod
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection, Iterable
 from dataclasses import dataclass
 from typing import Literal, Protocol, TypeAlias
 
 Buffer: TypeAlias = bytes | bytearray | memoryview
 
-Kind: TypeAlias = Literal["get", "stat", "scan", "put", "replace", "delete", "probe"]
+Kind: TypeAlias = Literal["get", "stat", "scan", "put", "replace", "delete", "delete_many", "probe"]
 """What can be asked of a store, for those who count requests or make them fail."""
+
+BATCH = 1000
+"""Names that a store is told at once to remove."""
 
 RESERVED = frozenset({"tmp", "lost+found"})
 """Never the first part of a name."""
@@ -96,6 +99,15 @@ class Store(ReadStore, Protocol):
     async def delete(self, name: str) -> None:
         """Remove the object; removing what is not there is not an error."""
 
+    async def delete_many(self, names: Iterable[str]) -> None:
+        """Remove all these objects, in any order and with as few requests as the store allows.
+
+        When it raises, any of them may be gone, and any still there.  A name that is none is a `ValueError` before anything is removed.
+        """
+        for batch in batches(names):
+            for name in batch:
+                await self.delete(name)
+
     # What only some stores have anything to say to; wrappers pass it on (`wrapped`).
 
     async def probe(self) -> Capabilities | None:
@@ -133,6 +145,18 @@ def is_name(name: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+def batches(names: Iterable[str]) -> list[list[str]]:
+    """*names*, all of which must be some, in lots of at most `BATCH`."""
+    checked = [check_name(name) for name in names]
+    return [checked[start : start + BATCH] for start in range(0, len(checked), BATCH)]
+
+
+def shared_prefix(names: Collection[str]) -> str:
+    """What all *names* begin with: to say in a word what a batch is about."""
+    low, high = min(names), max(names)
+    return next((low[:at] for at, char in enumerate(low) if not high.startswith(char, at)), low)
 
 
 def check_range(start: int, size: int | None) -> None:

@@ -15,11 +15,12 @@ everything, and then the error in place of the end.  Without faults the store is
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from typing import TypeVar
 
-from .base import Buffer, Capabilities, Kind, ObjectInfo, Store
+from .base import Buffer, Capabilities, Kind, ObjectInfo, Store, batches, shared_prefix
 from .errors import StoreError, StoreFull, StoreUnavailable
 from .wrapped import WrappedStore
 
@@ -138,6 +139,10 @@ class FaultyStore(WrappedStore):
 
     async def delete(self, name: str) -> None:
         await self._call("delete", name, lambda: self.inner.delete(name))
+
+    async def delete_many(self, names: Iterable[str]) -> None:
+        for batch in batches(names):
+            await self._call("delete_many", shared_prefix(batch), partial(self.inner.delete_many, batch))
 
     async def probe(self) -> Capabilities | None:
         return await self._call("probe", "", self.inner.probe)

@@ -16,7 +16,7 @@ from __future__ import annotations
 import os
 import re
 import stat
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import suppress
 from itertools import islice
 from pathlib import Path
@@ -24,7 +24,7 @@ from typing import TypeVar
 
 from anyio import to_thread
 
-from .base import Buffer, ObjectInfo, Store, check_name, check_range
+from .base import Buffer, ObjectInfo, Store, batches, check_name, check_range
 from .errors import ObjectExists, ObjectMissing, ShortRead, StoreError
 from .files import READING, fix_name, read_range, sync_folder, write_draft
 from .folders import Folders
@@ -75,7 +75,11 @@ class LocalStore(Store):
 
     async def delete(self, name: str) -> None:
         check_name(name)
-        await to_thread.run_sync(self._delete, name)
+        await to_thread.run_sync(self._delete, [name])
+
+    async def delete_many(self, names: Iterable[str]) -> None:
+        for batch in batches(names):
+            await to_thread.run_sync(self._delete, batch)
 
     async def aclose(self) -> None:
         """Nothing is held between calls."""
@@ -195,16 +199,26 @@ class LocalStore(Store):
                     if _DRAFT.fullmatch(draft.name) and draft.lstat().st_mtime < now - STALE:
                         _discard(draft)
 
-    def _delete(self, name: str) -> None:
-        path = self.root / name
-        try:
-            self._folders.notice()
-            path.unlink()
-            sync_folder(path.parent)
-        except (FileNotFoundError, NotADirectoryError):
-            self._folders.look()
-        except OSError as error:
-            if not path.is_dir():  # a folder of other objects is no object
+    def _delete(self, names: list[str]) -> None:
+        """Remove files, then sync each of their directories once."""
+        touched: dict[Path, str] = {}
+        for name in names:
+            path = self.root / name
+            try:
+                self._folders.notice()
+                path.unlink()
+                touched[path.parent] = name
+            except (FileNotFoundError, NotADirectoryError):
+                self._folders.look()
+            except OSError as error:
+                if not path.is_dir():  # a folder of other objects is no object
+                    raise store_error(error, name=name) from error
+        for folder, name in touched.items():
+            try:
+                sync_folder(folder)
+            except (FileNotFoundError, NotADirectoryError):
+                self._folders.look()
+            except OSError as error:
                 raise store_error(error, name=name) from error
 
     def _missing(self, name: str) -> StoreError:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from .base import Buffer, Capabilities, Kind, ObjectInfo, Store
+from .base import Buffer, Capabilities, Kind, ObjectInfo, Store, batches, shared_prefix
 from .wrapped import WrappedStore
 
 
@@ -16,7 +16,8 @@ from .wrapped import WrappedStore
 class Request:
     """One request that has ended.  *up* and *down* in bytes of objects; *error* is a class name, or empty.
 
-    *name* of a scan is its prefix, and its *seconds* are those that the store took, not those of whoever read the listing.
+    *name* of a scan is its prefix, and its *seconds* are those that the store took, not those of whoever read the listing.  *name* of
+    a `delete_many` is what its names begin with, and each batch is one.
     """
 
     kind: Kind
@@ -89,6 +90,11 @@ class ObservedStore(WrappedStore):
     async def delete(self, name: str) -> None:
         with self._watch("delete", name) as seen, self._timed(seen):
             await self._inner.delete(name)
+
+    async def delete_many(self, names: Iterable[str]) -> None:
+        for batch in batches(names):
+            with self._watch("delete_many", shared_prefix(batch)) as seen, self._timed(seen):
+                await self._inner.delete_many(batch)
 
     async def probe(self) -> Capabilities | None:
         with self._watch("probe", "") as seen, self._timed(seen):

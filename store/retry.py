@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from functools import partial
 from typing import TypeVar
 
 import anyio
 
-from .base import Buffer, Capabilities, ObjectInfo, Store
+from .base import Buffer, Capabilities, ObjectInfo, Store, batches
 from .errors import ObjectExists, ObjectMissing, ShortRead, StoreError
 from .wrapped import WrappedStore
 
@@ -92,6 +93,10 @@ class RetryingStore(WrappedStore):
 
     async def delete(self, name: str) -> None:
         await self._patiently(lambda: self._inner.delete(name))
+
+    async def delete_many(self, names: Iterable[str]) -> None:
+        for batch in batches(names):
+            await self._patiently(partial(self._inner.delete_many, batch))
 
     async def probe(self) -> Capabilities | None:
         return await self._patiently(self._inner.probe)

@@ -6,6 +6,8 @@ damaged bytes), 5xx, and what the protocol itself calls so.  Everything else is 
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 import aiohttp
 from botocore import exceptions as boto
 from botocore.parsers import ResponseParserError
@@ -95,6 +97,20 @@ def s3_error(error: BaseException, **facts: object) -> StoreError:
     if isinstance(error, _ON_THE_WAY):
         return StoreUnavailable(f"the connection to S3 failed: {_words(error)}", **facts)
     return StoreError(f"S3 cannot be used: {_words(error)}", **facts)
+
+
+def worst_of(failed: Sequence[Mapping[str, str]], root: str) -> StoreError:
+    """One error for several keys of an answer that is good otherwise: what is permanent before what is transient."""
+    errors = [
+        _answer(
+            boto.ClientError({"Error": dict(one)}, "DeleteObjects"),
+            {"name": one.get("Key", "").removeprefix(root)},
+        )
+        for one in failed
+    ]
+    worst = max(errors, key=lambda error: (not error.transient, isinstance(error, StoreBusy)))
+    worst.facts |= {"failed": len(errors)}
+    return worst
 
 
 def _answer(error: boto.ClientError, facts: dict[str, object]) -> StoreError:

@@ -11,14 +11,14 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from typing import TypeAlias
 
 import anyio
 from anyio.lowlevel import checkpoint
 
-from .base import Buffer, Capabilities, ObjectInfo, Store
+from .base import Buffer, Capabilities, ObjectInfo, Store, batches
 from .errors import StoreBusy
 from .wrapped import WrappedStore
 
@@ -183,6 +183,11 @@ class ThrottledStore(WrappedStore):
     async def delete(self, name: str) -> None:
         async with self._place():
             await self._inner.delete(name)
+
+    async def delete_many(self, names: Iterable[str]) -> None:
+        for batch in batches(names):
+            async with self._place():
+                await self._inner.delete_many(batch)
 
     async def probe(self) -> Capabilities | None:
         async with self._place():

@@ -23,7 +23,7 @@ Action: TypeAlias = Literal[
     "refuse",  # reset at once
     "cut_request",  # reset after `after` bytes of the request's body, which the server gets
     "stall_request",  # no longer read the request's body, after `after` bytes
-    "status",  # answer `code` and `word`; the server hears nothing
+    "status",  # answer `code` and `word`, or `body`; the server hears nothing
     "lose_answer",  # the server acts; then reset
     "stall_answer",  # the server acts; the answer comes after `seconds`, if anybody is still there
     "delay",  # the same, but not meant as a fault
@@ -56,6 +56,7 @@ class Fault:
     seconds: float = 0.05
     code: int = 503
     word: str = "SlowDown"
+    body: str = ""
     seen: int = 0
     fired: int = 0
 
@@ -246,7 +247,11 @@ def _headers(head: bytes) -> dict[str, str]:
 
 
 def _refusal(fault: Fault, line: str) -> tuple[bytes, bytes]:
-    body = f"<?xml version='1.0'?><Error><Code>{fault.word}</Code><Message>on cue</Message></Error>".encode()
+    body = (
+        f"<?xml version='1.0'?>{fault.body}".encode()
+        if fault.body
+        else f"<?xml version='1.0'?><Error><Code>{fault.word}</Code><Message>on cue</Message></Error>".encode()
+    )
     if not fault.word or line.startswith("HEAD "):
         body = b""
     return (

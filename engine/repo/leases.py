@@ -71,8 +71,7 @@ class HeldLease:
         return True
 
     async def end(self) -> None:
-        await self._store.delete(self.name)
-        await self._store.delete(self.name + OVER)
+        await self._store.delete_many((self.name, self.name + OVER))
 
 
 async def read_condemned(store: ReadStore, seal: ObjectSeal) -> tuple[tuple[str, ...], frozenset[PackId]]:

@@ -79,8 +79,7 @@ async def store(request, tmp_path, monkeypatch) -> AsyncIterator[Store]:
     store = make(request.getfixturevalue(fixture).settings())
     yield store
     if request.param == "named":  # the others end with their servers
-        async for info in store.scan():
-            await store.delete(info.name)
+        await store.delete_many([info.name async for info in store.scan()])
     await store.aclose()
 
 

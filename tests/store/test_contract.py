@@ -187,6 +187,30 @@ async def test_what_was_deleted_is_gone_and_its_name_is_free(store):
     assert await store.get("packs/a") == b"again"
 
 
+async def test_many_are_deleted_at_once_and_no_others(store):
+    gone = [f"packs/{number % 5}/{number:03}" for number in range(30)] + ["gc/a", "a", "leases/one.over"]
+    kept = ["packs/0/0", "packs/a", "gc/ab", "aa"]
+    await fill(store, *gone, *kept)
+
+    await store.delete_many(iter([*gone, "packs/not-there", "nothing", gone[0]]))
+    await store.delete_many([])
+
+    assert await names(store) == sorted(kept)
+    await store.delete_many(kept[:1])
+    await store.put(gone[0], b"again")
+    assert await names(store) == sorted([*kept[1:], gone[0]])
+
+
+async def test_more_are_deleted_than_fit_into_a_request(store, monkeypatch):
+    monkeypatch.setattr("strandline.store.base.BATCH", 7)
+    several = [f"packs/{number:03}" for number in range(20)]
+    await fill(store, *several, "packs/last")
+
+    await store.delete_many(several)
+
+    assert await names(store) == ["packs/last"]
+
+
 NOT_THERE = ["nothing", "no/thing", "packs", "packs/a/b"]
 
 
@@ -410,6 +434,7 @@ async def test_what_is_no_name_is_refused(store):
             lambda name: store.put(name, b""),
             lambda name: store.replace(name, b""),
             lambda name: store.delete(name),
+            lambda name: store.delete_many(["a", name]),
         ):
             with pytest.raises(ValueError, match="not an object name"):
                 await call(name)

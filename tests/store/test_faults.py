@@ -79,6 +79,8 @@ async def test_after_death_nothing_is_done(store):
         lambda: store.put("c", b"x"),
         lambda: store.replace("a", b"y"),
         lambda: store.delete("a"),
+        lambda: store.delete_many(["a"]),
+        lambda: store.probe(),
         lambda: store.get("a"),
         lambda: store.stat("a"),
         lambda: names(store),

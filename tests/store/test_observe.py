@@ -26,6 +26,8 @@ async def test_every_kind_of_request_is_told_with_its_bytes():
     await store.get("a", start=2, size=4)
     await store.stat("a")
     await store.delete("a")
+    await store.delete_many(["packs/ab", "packs/ac"])
+    assert await store.probe() is None
     await store.aclose()
 
     assert told == [
@@ -34,6 +36,8 @@ async def test_every_kind_of_request_is_told_with_its_bytes():
         Request("get", "a", 0, 4, 1.0, ""),
         Request("stat", "a", 0, 0, 1.0, ""),
         Request("delete", "a", 0, 0, 1.0, ""),
+        Request("delete_many", "packs/a", 0, 0, 1.0, ""),
+        Request("probe", "", 0, 0, 1.0, ""),
     ]
 
 

@@ -43,6 +43,8 @@ CALLS = {
     "put": lambda store: store.put("b", b"x"),
     "replace": lambda store: store.replace("a", b"x"),
     "delete": lambda store: store.delete("a"),
+    "delete_many": lambda store: store.delete_many(["a", "b"]),
+    "probe": lambda store: store.probe(),
     "scan": lambda store: listed(store),
 }
 

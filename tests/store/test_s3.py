@@ -17,7 +17,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 from strandline.store.base import Capabilities
-from strandline.store.errors import StoreDenied, StoreError
+from strandline.store.errors import StoreBusy, StoreDenied, StoreError, StoreUnavailable
+from strandline.store.retry import RetryingStore
 from strandline.store.s3 import S3Store
 from strandline.store.s3_settings import BadSetting, S3Settings
 
@@ -223,6 +224,88 @@ async def test_a_probe_whose_first_answer_was_lost_is_not_misled(moto_server):
         proxy.fail("lose_answer", "^PUT .*probe")
 
         assert (await store.probe()).conditional_writes
+        await store.aclose()
+
+
+@pytest.mark.parametrize("checksums", [True, False])
+async def test_a_list_of_what_to_delete_carries_a_digest_that_every_server_knows(moto_server, checksums):
+    async with FaultProxy(moto_server.port) as proxy:
+        store = S3Store(moto_server.settings(endpoint=proxy.endpoint, checksums=checksums))
+        await store.delete_many(["a", "b"])
+        await store.aclose()
+
+    (head,), (body,) = proxy.heads, proxy.bodies
+    assert head["content-md5"] == base64.b64encode(hashlib.md5(body).digest()).decode()
+    assert head["x-amz-content-sha256"] == hashlib.sha256(body).hexdigest()
+    assert "content-md5" in head["authorization"]
+    theirs = {name: value for name, value in head.items() if name.startswith("x-amz-checksum-")}
+    ours = {"x-amz-checksum-sha256": base64.b64encode(hashlib.sha256(body).digest()).decode()}
+    assert theirs == (ours if checksums else {})
+
+
+def _result(**codes: str) -> str:
+    each = "".join(f"<Error><Key>p/{key}</Key><Code>{code}</Code></Error>" for key, code in codes.items())
+    return f"<DeleteResult>{each}</DeleteResult>"
+
+
+@pytest.mark.parametrize(
+    ("codes", "error", "name"),
+    [
+        ({"a": "InternalError"}, StoreUnavailable, "a"),
+        ({"a": "InternalError", "b": "SlowDown"}, StoreBusy, "b"),
+        ({"a": "SlowDown", "b": "AccessDenied", "c": "InternalError"}, StoreDenied, "b"),
+        ({"a": "Odd"}, StoreError, "a"),
+    ],
+)
+async def test_an_answer_that_is_good_but_for_some_names_is_an_error(moto_server, codes, error, name):
+    async with FaultProxy(moto_server.port) as proxy:
+        store = S3Store(moto_server.settings(endpoint=proxy.endpoint, prefix="p"))
+        proxy.fail("status", "^POST", code=200, body=_result(**codes))
+
+        with pytest.raises(error) as caught:
+            await store.delete_many(["a", "b", "c", "d"])
+
+        assert type(caught.value) is error
+        assert caught.value.facts == {"name": name, "code": codes[name], "failed": len(codes)}
+        await store.aclose()
+
+
+async def test_names_that_are_gone_already_are_no_error(moto_server):
+    async with FaultProxy(moto_server.port) as proxy:
+        store = S3Store(moto_server.settings(endpoint=proxy.endpoint))
+        proxy.fail("status", "^POST", code=200, body=_result(a="NoSuchKey"))
+
+        await store.delete_many(["a", "b"])
+        await store.aclose()
+
+
+async def test_some_that_could_not_be_deleted_are_tried_again(moto_server):
+    async with FaultProxy(moto_server.port) as proxy:
+        store = S3Store(moto_server.settings(endpoint=proxy.endpoint))
+        for name in "abc":
+            await store.put(name, b"")
+        proxy.fail("status", "^POST", code=200, body=_result(a="InternalError"))
+
+        await RetryingStore(store, base=0.001).delete_many("abc")
+
+        assert proxy.counts()["POST"] == 2
+        assert [info.name async for info in store.scan()] == []
+        await store.aclose()
+
+
+async def test_a_server_that_deletes_one_at_a_time_is_asked_once(moto_server):
+    async with FaultProxy(moto_server.port) as proxy:
+        store = S3Store(moto_server.settings(endpoint=proxy.endpoint))
+        for name in "abcd":
+            await store.put(name, b"")
+        proxy.fail("status", "^POST", code=501, word="NotImplemented", times=10)
+        proxy.requests.clear()
+
+        await store.delete_many("ab")
+        await store.delete_many("cd")
+
+        assert proxy.counts() == {"POST": 1, "DELETE": 4}
+        assert [info.name async for info in store.scan()] == []
         await store.aclose()
 
 

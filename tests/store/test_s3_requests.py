@@ -112,6 +112,19 @@ async def test_what_is_large_goes_in_parts(proxy, make):
     assert await cost(proxy, store.put("small", data[: 10 << 20])) == {"PUT": 1}
 
 
+async def test_a_thousand_are_deleted_with_one_request(proxy, make):
+    store = make(conditional_writes=True)
+    names = [f"packs/{number:04}" for number in range(1001)]
+    for name in (names[0], names[1000]):
+        await store.put(name, b"")
+
+    assert await cost(proxy, store.delete_many(names[:1000])) == {"POST": 1}
+    assert await cost(proxy, store.delete_many(names)) == {"POST": 1, "DELETE": 1}
+    assert await cost(proxy, store.delete_many(names[:1])) == {"DELETE": 1}
+    assert await cost(proxy, store.delete_many([])) == {}
+    assert [info.name async for info in store.scan()] == []
+
+
 async def test_making_a_client_asks_nobody(proxy, make):
     store = make()
 

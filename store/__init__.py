@@ -12,7 +12,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .base import Buffer, Capabilities, ObjectInfo, ReadStore, Store
+    from .base import Buffer, Capabilities, ObjectInfo, ReadStore, Store, Upload
     from .errors import (
         ObjectExists,
         ObjectMissing,
@@ -59,6 +59,7 @@ _HOME = {
     "StoreUnavailable": "errors",
     "ThrottledStore": "throttle",
     "UnknownStore": "urls",
+    "Upload": "base",
     "open_store": "urls",
 }
 
@@ -88,6 +89,7 @@ __all__ = [
     "StoreUnavailable",
     "ThrottledStore",
     "UnknownStore",
+    "Upload",
     "open_store",
 ]
 

@@ -57,6 +57,15 @@ class Capabilities:
     object_lock: bool | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """An upload in parts that was begun and has not ended: *key* and *id* as the server has them, *begun* as `ObjectInfo.modified`."""
+
+    key: str
+    id: str
+    begun: float
+
+
 class ReadStore(Protocol):
     """The half that restore, list and check are given."""
 
@@ -120,6 +129,10 @@ class Store(ReadStore, Protocol):
     def assume(self, found: Capabilities) -> None:
         """Go by what `probe` *found* some other time, except where a setting says otherwise."""
         return  # most have nothing to go by
+
+    async def unfinished(self) -> list[Upload] | None:
+        """Uploads in parts below this place that have not ended, and take room; None if the server does not tell."""
+        return []
 
     @property
     def conditional_writes(self) -> bool | None:

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from .base import Buffer, Capabilities, Kind, ObjectInfo, Store, batches, shared_prefix
+from .base import Buffer, Capabilities, Kind, ObjectInfo, Store, Upload, batches, shared_prefix
 from .wrapped import WrappedStore
 
 
@@ -99,6 +99,10 @@ class ObservedStore(WrappedStore):
     async def probe(self) -> Capabilities | None:
         with self._watch("probe", "") as seen, self._timed(seen):
             return await self._inner.probe()
+
+    async def unfinished(self) -> list[Upload] | None:
+        with self._watch("scan", "") as seen, self._timed(seen):
+            return await self._inner.unfinished()
 
     @contextmanager
     def _watch(self, kind: Kind, name: str, up: int = 0) -> Iterator[_Seen]:

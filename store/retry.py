@@ -14,7 +14,7 @@ from typing import TypeVar
 
 import anyio
 
-from .base import Buffer, Capabilities, ObjectInfo, Store, batches
+from .base import Buffer, Capabilities, ObjectInfo, Store, Upload, batches
 from .errors import ObjectExists, ObjectMissing, ShortRead, StoreError
 from .wrapped import WrappedStore
 
@@ -100,6 +100,9 @@ class RetryingStore(WrappedStore):
 
     async def probe(self) -> Capabilities | None:
         return await self._patiently(self._inner.probe)
+
+    async def unfinished(self) -> list[Upload] | None:
+        return await self._patiently(self._inner.unfinished)
 
     async def _holds(self, name: str, data: Buffer) -> bool:
         """Whether the object is just *data*.  A transient error here is one of the attempt, which is then repeated."""

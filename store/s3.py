@@ -38,6 +38,7 @@ from .base import (
     Capabilities,
     ObjectInfo,
     Store,
+    Upload,
     batches,
     check_name,
     check_range,
@@ -220,6 +221,35 @@ class S3Store(Store):
             if lock is None
             else lock.get("ObjectLockConfiguration", {}).get("ObjectLockEnabled") == "Enabled",
         )
+
+    async def unfinished(self) -> list[Upload] | None:
+        client = await self._open()
+        where: dict[str, Any] = {"Bucket": self.settings.bucket, "Prefix": self._root}
+        uploads: list[Upload] = []
+        while True:
+            async with self._attempt(_PAGE, prefix=self._root):
+                try:
+                    page = await client.list_multipart_uploads(**where)
+                except Exception as error:
+                    if status_of(error) in (403, 405, 501):  # a right of its own, which nothing else needs
+                        return None
+                    raise
+            uploads += [
+                Upload(one["Key"], one["UploadId"], _seconds(one["Initiated"]))
+                for one in page.get("Uploads", ())
+                if one["Key"].startswith(self._root)
+            ]
+            following = {
+                "KeyMarker": page.get("NextKeyMarker"),
+                "UploadIdMarker": page.get("NextUploadIdMarker"),
+            }
+            if (
+                not page.get("IsTruncated")
+                or not following["KeyMarker"]
+                or following.items() <= where.items()
+            ):
+                return uploads
+            where |= {key: value for key, value in following.items() if value}
 
     def assume(self, found: Capabilities) -> None:
         if self.settings.conditional_writes is None:

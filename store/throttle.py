@@ -18,7 +18,7 @@ from typing import TypeAlias
 import anyio
 from anyio.lowlevel import checkpoint
 
-from .base import Buffer, Capabilities, ObjectInfo, Store, batches
+from .base import Buffer, Capabilities, ObjectInfo, Store, Upload, batches
 from .errors import StoreBusy
 from .wrapped import WrappedStore
 
@@ -192,6 +192,10 @@ class ThrottledStore(WrappedStore):
     async def probe(self) -> Capabilities | None:
         async with self._place():
             return await self._inner.probe()
+
+    async def unfinished(self) -> list[Upload] | None:
+        async with self._place():
+            return await self._inner.unfinished()
 
     def _place(self) -> AbstractAsyncContextManager[None]:
         return nullcontext() if self.places is None else self.places.one()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .base import Capabilities, Store
+from .base import Capabilities, Store, Upload
 
 
 class WrappedStore(Store):
@@ -16,6 +16,9 @@ class WrappedStore(Store):
 
     def assume(self, found: Capabilities) -> None:
         self._inner.assume(found)
+
+    async def unfinished(self) -> list[Upload] | None:
+        return await self._inner.unfinished()
 
     @property
     def conditional_writes(self) -> bool | None:

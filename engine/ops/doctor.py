@@ -20,11 +20,12 @@ from ..repo.repository import Repository
 from .finding import Check, Finding, Patient, Severity
 from .operation import Operation
 from .repository_checks import check_configuration, check_index, check_keys, check_leases
-from .store_checks import check_conditional_writes, check_store
+from .store_checks import check_conditional_writes, check_store, check_uploads
 
 CHECKS: Mapping[str, Check] = {
     "store": check_store,  # also reads the store's clock, for those that follow
     "conditional_writes": check_conditional_writes,
+    "uploads": check_uploads,
     "configuration": check_configuration,
     "keys": check_keys,
     "leases": check_leases,

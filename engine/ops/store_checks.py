@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import os
 from collections.abc import AsyncIterator
@@ -22,6 +23,9 @@ SIZE = 1000
 
 LEFT_OVER = 3600.0
 """Seconds after which an object of a doctor's was left by one that was killed."""
+
+ABANDONED = 24 * 3600.0
+"""Seconds after which nobody is at work on an upload any more."""
 
 CLEAN_UP = 30.0
 """Seconds that removing our own object may take when we are cancelled."""
@@ -120,6 +124,33 @@ async def check_conditional_writes(patient: Patient) -> AsyncIterator[Finding]:
         yield Finding(
             "warning", check, message, "Set `conditional_writes = false` in the repository's table.", facts
         )
+
+
+async def check_uploads(patient: Patient) -> AsyncIterator[Finding]:
+    """Uploads in parts that a process which died left: nobody sees them, and they are paid for."""
+    uploads = await patient.repo.store.unfinished()
+    if uploads is None:
+        yield Finding("note", "uploads", "The server does not tell this key of unfinished uploads.")
+        return
+    now = patient.store_now
+    abandoned = [upload for upload in uploads if upload.begun < now - ABANDONED]
+    facts = {
+        "under_way": len(uploads) - len(abandoned),
+        "abandoned": [dataclasses.asdict(one) for one in abandoned],
+    }
+    if not abandoned:
+        yield Finding("ok", "uploads", f"{len(uploads)} in parts under way, none abandoned.", facts=facts)
+        return
+    oldest = min(abandoned, key=lambda upload: upload.begun)
+    message = (
+        f"{len(abandoned)} upload(s) in parts were never ended, the oldest, of {oldest.key}, since {format_seconds(now - oldest.begun)}:"
+        " they take room that is paid for, and hold nothing."
+    )
+    remedy = (
+        "Let the bucket end them (a lifecycle rule with AbortIncompleteMultipartUpload), or do it by hand: aws s3api"
+        f" abort-multipart-upload --bucket BUCKET --key '{oldest.key}' --upload-id '{oldest.id}'."
+    )
+    yield Finding("warning", "uploads", message, remedy, facts)
 
 
 async def _remove(store: Store, name: str) -> StoreError | None:

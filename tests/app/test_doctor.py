@@ -8,7 +8,7 @@ from strandline.engine.ops.finding import Finding
 
 from .conftest import Desk
 
-CHECKS = ["store", "clock", "conditional_writes", "configuration", "keys", "leases", "index"]
+CHECKS = ["store", "clock", "conditional_writes", "uploads", "configuration", "keys", "leases", "index"]
 
 
 def test_findings_are_told_with_what_to_do(desk: Desk):
@@ -33,7 +33,7 @@ def test_a_finding_is_a_json_line(desk: Desk):
         line.keys() == {"type", "at", "severity", "check", "message", "remedy", "facts"} for line in found
     )
     numbers = answer.only("examined")
-    assert (numbers["errors"], numbers["warnings"], numbers["notes"], numbers["findings"]) == (0, 0, 1, 7)
+    assert (numbers["errors"], numbers["warnings"], numbers["notes"], numbers["findings"]) == (0, 0, 1, 8)
     assert answer.only("started")["operation"] == "doctor"
     assert answer.only("finished")["requests"]["put"] == 1
 

@@ -17,7 +17,7 @@ from strandline.engine.ops.finding import Finding
 from strandline.engine.ops.store_checks import compare_clocks
 from strandline.engine.repo.keys import Key, add_slot
 from strandline.engine.repo.repository import create_repository, opened_repository, read_config
-from strandline.store.base import Capabilities
+from strandline.store.base import Capabilities, Upload
 from strandline.store.errors import StoreDenied, StoreUnavailable
 from strandline.store.faults import FaultyStore
 from strandline.store.memory import MemoryStore
@@ -84,6 +84,7 @@ async def test_a_repository_that_is_well_has_no_warning_and_is_left_as_it_was(st
         "store": ["ok"],
         "clock": ["ok"],
         "conditional_writes": ["ok"],
+        "uploads": ["ok"],
         "configuration": ["ok"],
         "keys": ["ok"],
         "leases": ["ok"],
@@ -242,6 +243,42 @@ async def test_what_is_recorded_of_conditional_writes_is_compared_with_what_the_
         assert "Backups are safe" in found[0].message
     for wrong in found[1:]:
         assert wrong.remedy == f"Set `conditional_writes = {str(honours).lower()}` in the repository's table."
+
+
+async def test_uploads_that_nobody_ends_are_named_with_how_to_end_them():
+    now = 2e9
+    begun = [Upload("p/packs/old", "id 1", now - 200_000), Upload("p/packs/new", "id 2", now - 50)]
+
+    class Parts(MemoryStore):
+        async def unfinished(self):
+            return begun
+
+    store = await made(Parts(now=lambda: now))
+    (found,) = (await examine(store, now=lambda: int(now * 1e6)))["uploads"]
+
+    assert found.severity == "warning"
+    assert (
+        "1 upload(s) in parts were never ended, the oldest, of p/packs/old, since 55 h 33 min"
+        in found.message
+    )
+    assert "abort-multipart-upload --bucket BUCKET --key 'p/packs/old' --upload-id 'id 1'" in found.remedy
+    assert found.facts == {
+        "under_way": 1,
+        "abandoned": [{"key": "p/packs/old", "id": "id 1", "begun": now - 200_000}],
+    }
+    del begun[0]
+    (found,) = (await examine(store, now=lambda: int(now * 1e6)))["uploads"]
+    assert found.severity == "ok"
+
+
+async def test_a_server_that_does_not_tell_of_uploads_is_no_warning():
+    class Silent(MemoryStore):
+        async def unfinished(self):
+            return None
+
+    (found,) = (await examine(await made(Silent())))["uploads"]
+
+    assert found.severity == "note"
 
 
 async def test_keys_are_counted_and_those_that_cannot_be_read_are_named(store):

@@ -7,6 +7,7 @@ import datetime
 import hashlib
 import ipaddress
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -16,11 +17,13 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
-from strandline.store.base import Capabilities
+from strandline.store.base import Capabilities, Upload
 from strandline.store.errors import StoreBusy, StoreDenied, StoreError, StoreUnavailable
+from strandline.store.observe import ObservedStore, RequestCounts
 from strandline.store.retry import RetryingStore
 from strandline.store.s3 import S3Store
 from strandline.store.s3_settings import BadSetting, S3Settings
+from strandline.store.throttle import ThrottledStore
 
 from ..faultproxy import FaultProxy
 from ..s3servers import Server, moto, rclone
@@ -35,6 +38,7 @@ async def url_of(settings: S3Settings) -> str:
     return url
 
 
+MOMENT = datetime.datetime(2026, 11, 22, 10, 15, tzinfo=datetime.UTC)
 KEYS = {"access_key": "A", "secret_key": "B"}
 
 
@@ -224,6 +228,65 @@ async def test_a_probe_whose_first_answer_was_lost_is_not_misled(moto_server):
         proxy.fail("lose_answer", "^PUT .*probe")
 
         assert (await store.probe()).conditional_writes
+        await store.aclose()
+
+
+@pytest.mark.parametrize("kind", ["moto", "rclone"])
+async def test_uploads_that_have_not_ended_are_listed(kind, request):
+    settings = request.getfixturevalue(f"{kind}_server").settings()
+    store = ObservedStore(RetryingStore(ThrottledStore(S3Store(settings), concurrency=2)), RequestCounts())
+    inner = S3Store(settings)
+    client = await inner._open()
+
+    async def begin(key: str) -> tuple[str, str]:
+        answer = await client.create_multipart_upload(Bucket=settings.bucket, Key=key)
+        return key, answer["UploadId"]
+
+    begun = {await begin(settings.root + name) for name in ("packs/a", "packs/a", "packs/b")}
+    other = await begin("t/elsewhere")
+
+    found = await store.unfinished()
+
+    assert {(upload.key, upload.id) for upload in found} == begun
+    if kind == "rclone":  # moto dates them all alike
+        assert all(abs(upload.begun - time.time()) < 60 for upload in found)
+    for key, upload in (*begun, other):
+        await client.abort_multipart_upload(Bucket=settings.bucket, Key=key, UploadId=upload)
+    assert await store.unfinished() == []
+    await store.aclose()
+    await inner.aclose()
+
+
+async def test_unfinished_uploads_are_listed_page_after_page(moto_server, monkeypatch):
+    store = S3Store(moto_server.settings())
+    client = await store._open()
+    key = store.settings.root + "a"
+    pages = [
+        {
+            "Uploads": [{"Key": key, "UploadId": str(number), "Initiated": MOMENT}],
+            "IsTruncated": number < 2,
+            "NextKeyMarker": key,
+            "NextUploadIdMarker": str(number),
+        }
+        for number in range(3)
+    ]
+
+    async def list_multipart_uploads(**where):
+        return pages[int(where.get("UploadIdMarker", -1)) + 1]
+
+    monkeypatch.setattr(client, "list_multipart_uploads", list_multipart_uploads)
+
+    assert await store.unfinished() == [Upload(key, str(number), MOMENT.timestamp()) for number in range(3)]
+    await store.aclose()
+
+
+async def test_a_server_that_does_not_tell_of_uploads_is_believed(moto_server):
+    async with FaultProxy(moto_server.port) as proxy:
+        store = S3Store(moto_server.settings(endpoint=proxy.endpoint))
+        for code, word in ((403, "AccessDenied"), (501, "NotImplemented")):
+            proxy.fail("status", "^GET .*uploads", code=code, word=word)
+
+            assert await store.unfinished() is None
         await store.aclose()
 
 

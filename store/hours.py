@@ -12,7 +12,7 @@ _HOURS = re.compile(r"([01]\d|2[0-3]):([0-5]\d)-([01]\d|2[0-3]|24):([0-5]\d)")
 
 @dataclass(frozen=True, slots=True)
 class Hours:
-    """From minute *start* of the day until minute *end*, over midnight if that is earlier: *rate* bytes a second, or all there is."""
+    """From minute *start* of the day until minute *end*, over midnight if that is earlier: *rate* a second, or all there is."""
 
     start: int
     end: int

@@ -1,7 +1,8 @@
-"""A store that takes no more than its share: of requests at once, and of bytes a second.
+"""A store that takes no more than its share: of requests at once, of requests and of bytes a second.
 
 A transfer begins when those before it have been paid for at the rate: objects travel whole, so what is bounded is the average,
-and one object is the most that is sent without having been paid for.  Idle time is not saved up.
+and one object is the most that is sent without having been paid for.  Idle time is not saved up, so requests keep a distance.  A
+request is a call of the store; each attempt is one, each page of a listing, and each batch of names.
 
 A server that asks for less (`StoreBusy`) gets half as many requests at once, and then, with every round that goes well, one more,
 up to the share: so do many clients find what a server can take, without knowing of each other.
@@ -12,7 +13,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
+from contextlib import asynccontextmanager, nullcontext
 from typing import TypeAlias
 
 import anyio
@@ -23,7 +24,7 @@ from .errors import StoreBusy
 from .wrapped import WrappedStore
 
 Rate: TypeAlias = float | Callable[[], float | None] | None
-"""Bytes a second, for ever or as somebody says whenever it is asked for; None is no bound."""
+"""So much a second, for ever or as somebody says whenever it is asked for; None is no bound."""
 
 _PAGE = 1000
 _LOOK_AGAIN = 1.0
@@ -31,7 +32,7 @@ _LOOK_AGAIN = 1.0
 
 
 class Bucket:
-    """Bytes at a *rate* in bytes a second; without one, at once."""
+    """Bytes, or whatever else is counted, at a *rate* a second; without one, at once."""
 
     def __init__(
         self,
@@ -41,7 +42,7 @@ class Bucket:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         if isinstance(rate, float | int) and rate <= 0:
-            raise ValueError(f"not a rate: {rate} bytes a second")
+            raise ValueError(f"not a rate: {rate} a second")
         self._rate = rate
         self._sleep = sleep
         self._clock = clock
@@ -120,7 +121,7 @@ class Places:
 
 
 class ThrottledStore(WrappedStore):
-    """At most *concurrency* requests at once; *upload_rate* and *download_rate* in bytes a second.  `None` is no bound."""
+    """At most *concurrency* requests at once, and *request_rate* of them a second; the other rates are in bytes.  `None` is no bound."""
 
     def __init__(
         self,
@@ -129,6 +130,7 @@ class ThrottledStore(WrappedStore):
         concurrency: int | None = None,
         upload_rate: Rate = None,
         download_rate: Rate = None,
+        request_rate: Rate = None,
         sleep: Callable[[float], Awaitable[None]] = anyio.sleep,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -137,6 +139,7 @@ class ThrottledStore(WrappedStore):
         super().__init__(inner)
         self._up = Bucket(upload_rate, sleep=sleep, clock=clock)
         self._down = Bucket(download_rate, sleep=sleep, clock=clock)
+        self._requests = Bucket(request_rate, sleep=sleep, clock=clock)
         self.places = None if concurrency is None else Places(concurrency)
 
     async def get(self, name: str, *, start: int = 0, size: int | None = None) -> bytes:
@@ -197,5 +200,9 @@ class ThrottledStore(WrappedStore):
         async with self._place():
             return await self._inner.unfinished()
 
-    def _place(self) -> AbstractAsyncContextManager[None]:
-        return nullcontext() if self.places is None else self.places.one()
+    @asynccontextmanager
+    async def _place(self) -> AsyncIterator[None]:
+        """A place, and then a turn: who waits for a place with a turn in hand would make up for it when places become free."""
+        async with nullcontext() if self.places is None else self.places.one():
+            await self._requests.take(1)
+            yield

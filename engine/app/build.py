@@ -116,12 +116,13 @@ async def opened_place(settings: RepositorySettings) -> AsyncIterator[Store]:
     """The store of the repository, with patience and within its limits; reads its secrets now."""
     options = await _with_secrets(settings.options)
     store: Store = await to_thread.run_sync(open_store, settings.url, options)
-    if settings.requests or settings.upload_limit or settings.download_limit:
+    if settings.requests or settings.request_limit or settings.upload_limit or settings.download_limit:
         store = ThrottledStore(
             store,
             concurrency=settings.requests,
             upload_rate=settings.upload_limit,
             download_rate=settings.download_limit,
+            request_rate=settings.request_limit,
         )
     store = RetryingStore(store)
     try:

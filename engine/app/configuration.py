@@ -13,8 +13,9 @@ url = "s3://bucket/prefix"
 endpoint = "https://s3.example.org"                 # and what else `store.s3_settings` has; secrets as everywhere
 access_key = { env = "S3_ACCESS_KEY" }
 secret_key = { env = "S3_SECRET_KEY" }
-requests = 32                                       # at once; this and the next two for any repository
-upload_limit = ["08:00-18:00 2MiB", "20MiB"]        # bytes a second; the first that fits the time of day counts
+requests = 32                                       # at once; this and the next three for any repository
+request_limit = ["08:00-18:00 20", "200"]           # requests a second; the first that fits the time of day counts
+upload_limit = ["08:00-18:00 2MiB", "20MiB"]        # bytes a second, likewise
 download_limit = "50MiB"
 
 [sources.shop]
@@ -56,7 +57,8 @@ MEMORY = 256 << 20
 class RepositorySettings:
     """Where a repository is and what opens it; neither passphrase nor key file: what the environment says.
 
-    *options* are those of its store, a `SecretSource` in place of every secret.  *requests* at once, and limits in bytes a second.
+    *options* are those of its store, a `SecretSource` in place of every secret.  *requests* at once, and limits: of
+    requests a second, and of bytes a second.
     """
 
     url: str
@@ -66,6 +68,7 @@ class RepositorySettings:
     requests: int | None = None
     upload_limit: RateByHour | None = None
     download_limit: RateByHour | None = None
+    request_limit: RateByHour | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 import re
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -70,6 +70,7 @@ class RepositoryTable(S3Table, frozen=True, forbid_unknown_fields=True, kw_only=
     requests: int | None = None
     upload_limit: str | list[str] = ""
     download_limit: str | list[str] = ""
+    request_limit: int | str | list[str] = ""
 
 
 class SourceTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -190,6 +191,7 @@ class _Reader(TableReader):
             found.requests,
             self._limit(found.upload_limit, (*where, "upload_limit")),
             self._limit(found.download_limit, (*where, "download_limit")),
+            self._limit(_text(found.request_limit), (*where, "request_limit"), _number),
         )
 
     def _store_options(self, url: str, table: Table, where: KeyPath) -> Table:
@@ -212,8 +214,10 @@ class _Reader(TableReader):
             raise self.error((*where, "url"), f"`url`: {error}") from error
         return options
 
-    def _limit(self, wish: str | list[str], where: KeyPath) -> RateByHour | None:
-        """Bytes a second of "20MiB", or of the first of ["08:00-18:00 2MiB", "20MiB"] that fits the time of day."""
+    def _limit(
+        self, wish: str | list[str], where: KeyPath, parse: Callable[[str], float] = parse_size
+    ) -> RateByHour | None:
+        """So much a second as "20MiB" says, or the first of ["08:00-18:00 2MiB", "20MiB"] that fits the time of day."""
         if not wish:
             return None
         hours = []
@@ -222,7 +226,7 @@ class _Reader(TableReader):
             span, _, size = text.rpartition(" ")
             try:
                 start, end = parse_hours(span) if span else (0, 24 * 60)
-                rate = parse_size(size)
+                rate = parse(size)
             except ValueError as error:
                 raise self.error(place, f"`{where[-1]}`: {error}") from error
             if not rate:
@@ -285,6 +289,17 @@ class _Reader(TableReader):
     def _check_name(self, name: str, repositories: Mapping[str, object], where: KeyPath) -> None:
         if name and name not in repositories:
             raise self.error(where, f"no repository is called `{name}`", nearest(name, repositories))
+
+
+def _text(wish: int | str | list[str]) -> str | list[str]:
+    return str(wish) if isinstance(wish, int) else wish
+
+
+def _number(text: str) -> float:
+    """How many of "20" or "0.5"."""
+    if not re.fullmatch(r"\d{1,9}(\.\d{1,9})?", text):
+        raise ValueError(f"not a number of requests: {text!r}; write it like 20 or 0.5")
+    return float(text)
 
 
 def _is_write_only(kind: Any) -> bool:

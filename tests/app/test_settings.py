@@ -118,6 +118,7 @@ def test_a_bucket_has_its_place():
         + 'addressing = "virtual"\nca_bundle = "/ca.pem"\nstorage_class = "STANDARD_IA"\nchecksums = false\n'
         + 'server_side_encryption = "aws:kms"\nkms_key = "alias/x"\nconditional_writes = true\nrequests = 8\n'
         + 'upload_limit = ["08:00-18:00 2MiB", "20MiB"]\ndownload_limit = "1GiB"\n'
+        + 'request_limit = ["22:00-06:00 100", "0.5"]\n'
     ).repository()
 
     assert found.options == {
@@ -137,6 +138,7 @@ def test_a_bucket_has_its_place():
     assert found.requests == 8
     assert found.upload_limit == RateByHour([Hours(480, 1080, 2.0 * MIB), Hours(0, 1440, 20.0 * MIB)])
     assert found.download_limit == RateByHour([Hours(0, 1440, 1024.0 * MIB)])
+    assert found.request_limit == RateByHour([Hours(1320, 360, 100.0), Hours(0, 1440, 0.5)])
 
 
 @pytest.mark.parametrize(
@@ -169,6 +171,9 @@ def test_a_bucket_has_its_place():
         (MAIN + "requests = 0\n", 3, "`requests` must be at least 1"),
         (MAIN + 'upload_limit = "fast"\n', 3, "`upload_limit`: not a size"),
         (MAIN + 'upload_limit = [\n"1MiB",\n"8-18 1MiB"]\n', 5, "`upload_limit`: not hours: '8-18'"),
+        (MAIN + 'request_limit = "1MiB"\n', 3, "`request_limit`: not a number of requests"),
+        (MAIN + "request_limit = 0\n", 3, "`request_limit`: with nothing a second"),
+        (MAIN + "request_limit = -1\n", 3, "`request_limit`: not a number of requests"),
         (MAIN + 'download_limit = "0"\n', 3, "`download_limit`: with nothing a second"),
     ],
 )

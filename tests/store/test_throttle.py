@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from contextlib import suppress
 
 import anyio
@@ -88,6 +89,64 @@ async def test_idle_time_is_not_saved_up():
     await store.put("c", bytes(10))
 
     assert time.now - began == pytest.approx(10.0)
+
+
+async def test_requests_keep_to_their_rate_whatever_they_are():
+    time = Time()
+    store = time.store(request_rate=4, concurrency=2)
+
+    began = time.now
+    await store.put("a", b"x")
+    await store.replace("a", bytes(1000))
+    await store.get("a")
+    await store.stat("a")
+    with pytest.raises(ObjectMissing):
+        await store.stat("b")
+    async for _ in store.scan():
+        pass
+    await store.delete("a")
+    await store.delete_many(["a", "b", "c"])
+    assert await store.probe() is None
+
+    assert time.now - began == pytest.approx(
+        2.0
+    )  # eight that waited a quarter of a second for the one before
+
+
+async def test_requests_that_waited_for_a_place_do_not_make_up_for_it():
+    """Ten wait for one place while a slow request has it; then they come at their rate, not all at once."""
+    time = Time()
+    let_go = anyio.Event()
+    began: list[float] = []
+
+    class Slow(MemoryStore):
+        async def stat(self, name):
+            began.append(time.now)
+            if name == "slow":
+                await let_go.wait()
+                time.now += 60
+            return await super().stat(name)
+
+    store = time.store(Slow(), request_rate=1, concurrency=1)
+    await store.put("slow", b"")
+    await store.put("a", b"")
+    async with anyio.create_task_group() as tasks:
+        for name in ("slow", *"aaaaaaaaaa"):
+            tasks.start_soon(store.stat, name)
+        await anyio.wait_all_tasks_blocked()
+        let_go.set()
+
+    assert [later - earlier for earlier, later in itertools.pairwise(began[1:])] == pytest.approx([1.0] * 9)
+
+
+async def test_the_rate_of_requests_is_that_of_the_time_of_day():
+    time = Time()
+    store = time.store(request_rate=lambda: 2.0 if time.now < 105 else None)
+
+    for _ in range(50):
+        await store.delete("a")
+
+    assert 105 <= time.now < 106
 
 
 async def test_without_a_rate_nobody_sleeps():
@@ -219,7 +278,9 @@ async def test_a_listing_is_read_ahead_by_a_page_and_not_more():
     assert inner.given == 1000
 
 
-@pytest.mark.parametrize("options", [{"concurrency": 0}, {"upload_rate": 0}, {"download_rate": -1.0}])
+@pytest.mark.parametrize(
+    "options", [{"concurrency": 0}, {"upload_rate": 0}, {"download_rate": -1.0}, {"request_rate": 0}]
+)
 def test_what_would_stand_still_is_refused(options):
     with pytest.raises(ValueError, match="not a"):
         ThrottledStore(MemoryStore(), **options)

@@ -17,7 +17,7 @@ pip=(.venv/bin/python -m pip install -qq --disable-pip-version-check --no-input)
 # The build tools first, as pyproject.toml names them: then building needs no environment of its own.
 .venv/bin/python -c 'import tomllib
 print(*tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"], sep="\n")' | "${pip[@]}" -r /dev/stdin
-"${pip[@]}" --no-build-isolation --editable '.[dev,mysql,s3]'
+"${pip[@]}" --no-build-isolation --editable '.[dev,mysql,s3,obstore]'
 
 .venv/bin/python -P -c '
 import platform

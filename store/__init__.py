@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .base import Buffer, Capabilities, ObjectInfo, ReadStore, Store, Upload
+    from .cloud import CloudStore
     from .errors import (
         ObjectExists,
         ObjectMissing,
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 _HOME = {
     "Buffer": "base",
     "Capabilities": "base",
+    "CloudStore": "cloud",
     "FaultyStore": "faults",
     "LocalStore": "local",
     "MemoryStore": "memory",
@@ -66,6 +68,7 @@ _HOME = {
 __all__ = [
     "Buffer",
     "Capabilities",
+    "CloudStore",
     "FaultyStore",
     "LocalStore",
     "MemoryStore",

@@ -3,6 +3,7 @@
     /var/backups, backups, ~/backups, C:\\backups    a directory
     file:///var/backups                             the same as a URL, with %20 for a blank
     s3://bucket/prefix                              a place in a bucket, of Amazon or any server that speaks S3
+    gs://bucket/prefix, az://container/prefix       a place at Google or Azure
     memory:                                         a new store in memory, gone with this process
 
 What begins with two or more letters and a colon is a URL: a directory of such a name is written `./a:b`.
@@ -25,7 +26,10 @@ from .s3_settings import S3Settings, parse_s3_url
 from .throttle import ThrottledStore
 
 if TYPE_CHECKING:
+    from .cloud import CloudStore
     from .s3 import S3Store
+
+CLOUDS = {"gs": "gs://bucket/prefix", "az": "az://container/prefix"}
 
 CONCURRENCY = 48
 """Requests at once to a bucket, before its server says anything."""
@@ -37,7 +41,7 @@ class UnknownStore(StoreError):
     """No store answers to that."""
 
     hint = (
-        "Known are a directory's path, file:///directory, s3://bucket/prefix and memory: "
+        "Known are a directory's path, file:///directory, s3://bucket/prefix, gs://bucket/prefix, az://container/prefix and memory: "
         "(a path with a colon is written ./a:b)."
     )
 
@@ -57,6 +61,8 @@ def open_store(url: str, options: Mapping[str, Any] | None = None) -> Store:
         return ThrottledStore(open_s3(url, options or {}), concurrency=CONCURRENCY)
     if options:
         raise UnknownStore(f"only an s3: URL has {', '.join(options)}", url=url)
+    if scheme in CLOUDS:
+        return ThrottledStore(_open_cloud(scheme, url), concurrency=CONCURRENCY)
     if not scheme:
         return LocalStore(_path(url))
     if scheme == "file":
@@ -85,6 +91,23 @@ def open_s3(url: str, options: Mapping[str, Any]) -> S3Store:
         missing.hint = "Run: pip install 'strandline[s3]'"
         raise missing from error
     return S3Store(settings)
+
+
+def _open_cloud(scheme: str, url: str) -> CloudStore:
+    _, _, rest = url.partition("://")
+    bucket, _, prefix = rest.partition("/")
+    if not rest or any(char in rest for char in "?#%") or "@" in bucket:
+        raise UnknownStore(f"write it as {CLOUDS[scheme]}, without credentials", url=f"{scheme}:")
+    try:
+        from .cloud import open_cloud
+    except ImportError as error:
+        missing = UnknownStore(f"{scheme}: URLs need the Python package {error.name}", url=url)
+        missing.hint = "Run: pip install 'strandline[obstore]'"
+        raise missing from error
+    try:
+        return open_cloud(scheme, bucket, prefix.rstrip("/"))
+    except ValueError as error:
+        raise UnknownStore(f"that is no place in a cloud: {error}", url=url) from error
 
 
 def _path(text: str) -> Path:

@@ -10,9 +10,12 @@ import subprocess
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+import obstore.store
 import pytest
 from strandline.store.base import Store
+from strandline.store.cloud import CloudStore
 from strandline.store.faults import FaultyStore
 from strandline.store.local import LocalStore
 from strandline.store.memory import MemoryStore
@@ -23,6 +26,9 @@ from strandline.store.s3_settings import S3Settings
 from strandline.store.throttle import ThrottledStore
 
 from ..s3servers import named_server
+
+if TYPE_CHECKING:
+    from obstore.store import ObjectStore
 
 KINDS: dict[str, Callable[[Path], Store]] = {
     "memory": lambda root: MemoryStore(),
@@ -64,6 +70,23 @@ S3_KINDS: dict[str, tuple[str, Callable[[S3Settings], Store]]] = {
         ),
     ),
 }
+CLOUD_KINDS: dict[str, Callable[[Path], tuple[ObjectStore, bool]]] = {
+    "obstore-memory": lambda root: (obstore.store.MemoryStore(), True),
+    "obstore-local": lambda root: (obstore.store.LocalStore(root, mkdir=True), False),
+}
+"""What obstore has besides Google and Azure, and whether it lists in order."""
+
+
+def _cloud(kind: str, prefix: str = "") -> Callable[[Path], Store]:
+    def make(root: Path) -> Store:
+        inner, ordered = CLOUD_KINDS[kind](root)
+        return CloudStore(inner, inner, prefix, ordered=ordered)
+
+    return make
+
+
+KINDS |= {kind: _cloud(kind) for kind in CLOUD_KINDS}
+KINDS |= {f"{kind}-below-a-prefix": _cloud(kind, "some/place") for kind in CLOUD_KINDS}
 if named_server() is not None:
     S3_KINDS["named"] = "named_s3_server", lambda settings: RetryingStore(S3Store(settings))
 

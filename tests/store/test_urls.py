@@ -68,13 +68,21 @@ print([name for name in sys.modules if name.startswith(("aiobotocore", "botocore
     assert done.stdout.strip() == "[]"
 
 
-def test_without_the_package_it_is_said_what_to_install(monkeypatch):
-    monkeypatch.setitem(sys.modules, "strandline.store.s3", None)
+@pytest.mark.parametrize(
+    ("url", "module", "words", "extra"),
+    [
+        ("s3://bucket", "s3", "S3 needs the Python package", "s3"),
+        ("gs://bucket", "cloud", "gs: URLs need the Python package", "obstore"),
+        ("az://container", "cloud", "az: URLs need the Python package", "obstore"),
+    ],
+)
+def test_without_the_package_it_is_said_what_to_install(monkeypatch, url, module, words, extra):
+    monkeypatch.setitem(sys.modules, f"strandline.store.{module}", None)
 
-    with pytest.raises(UnknownStore, match="S3 needs the Python package") as caught:
-        open_store("s3://bucket")
+    with pytest.raises(UnknownStore, match=words) as caught:
+        open_store(url)
 
-    assert caught.value.hint == "Run: pip install 'strandline[s3]'"
+    assert caught.value.hint == f"Run: pip install 'strandline[{extra}]'"
 
 
 def test_options_belong_to_buckets():

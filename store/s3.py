@@ -233,6 +233,8 @@ class S3Store(Store):
                 except Exception as error:
                     if status_of(error) in (403, 405, 501):  # a right of its own, which nothing else needs
                         return None
+                    if code_of(error) == "NoSuchUpload":  # rclone's word for none at all
+                        return uploads
                     raise
             uploads += [
                 Upload(one["Key"], one["UploadId"], _seconds(one["Initiated"]))

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import tomllib
+
+import anyio
 import pytest
+from strandline.store.s3 import S3Store
 
 from ..s3servers import ACCESS_KEY, SECRET_KEY, Server
 from .conftest import Desk
@@ -55,6 +59,62 @@ def test_init_says_what_the_server_does(desk, bucket, request):
     else:
         assert "ignores conditional writes" in said
         assert "Backups are safe all the same" in said
+
+
+def test_a_doctor_tries_the_server_and_leaves_nothing_there(desk, bucket, request):
+    desk.run("init")
+
+    found = {line["check"]: line for line in desk.run("doctor", "--json").lines if line["type"] == "finding"}
+
+    assert {check: line["severity"] for check, line in found.items()} == {
+        "store": "ok",
+        "clock": "ok",
+        "conditional_writes": "ok" if "moto" in request.node.name else "note",
+        "uploads": "ok",
+        "configuration": "ok",
+        "keys": "note",
+        "leases": "ok",
+        "index": "ok",
+    }
+    assert len(keys_below(bucket, found_place(desk))) == 2  # the configuration and a key
+
+
+def test_a_doctor_finds_out_that_the_configuration_is_wrong_about_the_server(desk, bucket, request):
+    honoured = "moto" in request.node.name
+    file = desk.root / "strandline.toml"
+    desk.run("init")
+    right = file.read_text()
+
+    def said(setting: bool) -> list[str]:
+        file.write_text(
+            right.replace("upload_limit", f"conditional_writes = {str(setting).lower()}\nupload_limit")
+        )
+        lines = desk.run("doctor", "--json").lines
+        return [line["remedy"] for line in lines if line.get("check") == "conditional_writes"]
+
+    assert said(not honoured)[1:] == [
+        f"Set `conditional_writes = {str(honoured).lower()}` in the repository's table."
+    ]
+    assert said(honoured) == [""]
+
+
+def found_place(desk: Desk) -> str:
+    """The prefix of the repository that the configuration names."""
+    url = tomllib.loads((desk.root / "strandline.toml").read_text())["repositories"]["main"]["url"]
+    return str(url).split("/", 3)[3]
+
+
+def keys_below(bucket: Server, prefix: str) -> list[str]:
+    """Whatever lies there, also what has no name of ours."""
+
+    async def listed() -> list[str]:
+        store = S3Store(bucket.settings())
+        client = await store._open()
+        answer = await client.list_objects_v2(Bucket=bucket.bucket, Prefix=prefix)
+        await store.aclose()
+        return [one["Key"] for one in answer.get("Contents", ())]
+
+    return anyio.run(listed)
 
 
 def test_a_place_is_made_once(desk, bucket):

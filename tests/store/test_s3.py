@@ -242,6 +242,8 @@ async def test_uploads_that_have_not_ended_are_listed(kind, request):
         answer = await client.create_multipart_upload(Bucket=settings.bucket, Key=key)
         return key, answer["UploadId"]
 
+    if kind == "rclone":  # it has none in the whole bucket, and says so in its own way
+        assert await store.unfinished() == []
     begun = {await begin(settings.root + name) for name in ("packs/a", "packs/a", "packs/b")}
     other = await begin("t/elsewhere")
 

@@ -26,6 +26,7 @@ from ..format.indexfile import decode_segment
 from ..format.lease import decode_gc, decode_lease
 from ..format.names import (
     CONFIG,
+    DOCTOR,
     GC,
     INDEX,
     KEYS,
@@ -140,7 +141,7 @@ class _Check:
                     decode_gc(repo.seal.open("gc", name.encode(), await repo.store.get(name)))
                 elif name.startswith(PACKS) and parse_pack(name) is None:
                     self._note(name, "not a pack's name")
-                elif not name.startswith((LEASES, PACKS, SNAPSHOTS, INDEX, CONFIG, KEYS)):
+                elif not name.startswith((LEASES, PACKS, SNAPSHOTS, INDEX, CONFIG, KEYS, DOCTOR)):
                     self._note(name, "not a name of ours")
             except ObjectMissing:
                 continue

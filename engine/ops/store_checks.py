@@ -166,6 +166,5 @@ async def _remove(store: Store, name: str) -> StoreError | None:
 
 async def _remove_left_over(store: Store, patient: Patient) -> None:
     with suppress(StoreError):
-        async for info in store.scan(DOCTOR):
-            if info.modified < patient.store_now - LEFT_OVER:
-                await store.delete(info.name)
+        old = patient.store_now - LEFT_OVER
+        await store.delete_many([info.name async for info in store.scan(DOCTOR) if info.modified < old])

@@ -150,6 +150,15 @@ async def test_what_a_killed_doctor_left_is_removed_when_it_is_old():
     assert await names(store, "doctor/") == [young]
 
 
+async def test_a_check_meanwhile_does_not_wonder_at_the_doctors_object(store):
+    await store.put(doctor_name(random_id()), b"")
+
+    async with opened_repository(store, key=KEY) as repo:
+        report = await strandline.check(repo)
+
+    assert report.clean and report.notes == []
+
+
 @pytest.mark.parametrize(
     ("kind", "severity", "words"),
     [

@@ -98,7 +98,9 @@ class ObservedStore(WrappedStore):
 
     async def probe(self) -> Capabilities | None:
         with self._watch("probe", "") as seen, self._timed(seen):
-            return await self._inner.probe()
+            found = await self._inner.probe()
+            seen.asked = found is not None
+            return found
 
     async def unfinished(self) -> list[Upload] | None:
         with self._watch("scan", "") as seen, self._timed(seen):
@@ -115,7 +117,8 @@ class ObservedStore(WrappedStore):
             seen.error = type(error).__name__
             raise
         finally:
-            self._callback(Request(kind, name, up, seen.down, seen.seconds, seen.error))
+            if seen.asked:
+                self._callback(Request(kind, name, up, seen.down, seen.seconds, seen.error))
 
     @contextmanager
     def _timed(self, seen: _Seen) -> Iterator[None]:
@@ -131,3 +134,4 @@ class _Seen:
     down: int = 0
     seconds: float = 0.0
     error: str = ""
+    asked: bool = True

@@ -211,8 +211,8 @@ class S3Store(Store):
                 for key in tries:
                     await client.delete_object(Bucket=self.settings.bucket, Key=key)
         self._conditional_writes = conditional
-        versioning = await _ask(client.get_bucket_versioning(Bucket=self.settings.bucket))
-        lock = await _ask(client.get_object_lock_configuration(Bucket=self.settings.bucket))
+        versioning = await self._ask(client.get_bucket_versioning(Bucket=self.settings.bucket))
+        lock = await self._ask(client.get_object_lock_configuration(Bucket=self.settings.bucket))
         return Capabilities(
             conditional_writes=conditional,
             checksums=checksums,
@@ -445,6 +445,14 @@ class S3Store(Store):
                 raise
         return False
 
+    async def _ask(self, question: Awaitable[Any]) -> Any:
+        """The answer; empty where there is nothing configured, None if we may not ask, or the server does not know it."""
+        async with self._attempt(probe="settings of the bucket"):
+            try:
+                return await question
+            except ClientError as error:
+                return {} if code_of(error) == "ObjectLockConfigurationNotFoundError" else None
+
     # What they share
 
     async def _open(self) -> Any:
@@ -517,14 +525,6 @@ class _Names:
             lock, users = self._held.pop(name)
             if users > 1:
                 self._held[name] = lock, users - 1
-
-
-async def _ask(question: Awaitable[Any]) -> Any:
-    """The answer; empty where there is nothing configured, None if we may not ask, or the server does not know it."""
-    try:
-        return await question
-    except ClientError as error:
-        return {} if code_of(error) == "ObjectLockConfigurationNotFoundError" else None
 
 
 def _content_range(text: str | None) -> tuple[int, int | None] | None:

@@ -26,7 +26,7 @@ from ..report import Column, Report, Table
 from .engine import compare
 
 MIB = 1 << 20
-KINDS = ("put", "replace", "get", "stat", "scan", "delete")
+KINDS = ("put", "replace", "get", "stat", "scan", "delete", "delete_many")
 
 COLUMNS = (
     Column("operation", "operation"),

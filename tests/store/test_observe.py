@@ -6,6 +6,7 @@ import itertools
 
 import anyio
 import pytest
+from strandline.store.base import Capabilities
 from strandline.store.errors import ObjectExists, ObjectMissing, StoreUnavailable
 from strandline.store.faults import FaultyStore
 from strandline.store.memory import MemoryStore
@@ -27,7 +28,7 @@ async def test_every_kind_of_request_is_told_with_its_bytes():
     await store.stat("a")
     await store.delete("a")
     await store.delete_many(["packs/ab", "packs/ac"])
-    assert await store.probe() is None
+    assert await store.probe() is None  # nobody was asked
     await store.aclose()
 
     assert told == [
@@ -37,8 +38,18 @@ async def test_every_kind_of_request_is_told_with_its_bytes():
         Request("stat", "a", 0, 0, 1.0, ""),
         Request("delete", "a", 0, 0, 1.0, ""),
         Request("delete_many", "packs/a", 0, 0, 1.0, ""),
-        Request("probe", "", 0, 0, 1.0, ""),
     ]
+
+
+async def test_a_probe_is_told_where_there_is_a_server_to_ask():
+    class Server(MemoryStore):
+        async def probe(self):
+            return Capabilities(conditional_writes=True)
+
+    store, told = watched(Server())
+
+    assert await store.probe() == Capabilities(True)
+    assert told == [Request("probe", "", 0, 0, 1.0, "")]
 
 
 async def test_a_request_that_failed_is_told_with_its_error():

@@ -231,6 +231,20 @@ async def test_a_probe_whose_first_answer_was_lost_is_not_misled(moto_server):
         await store.aclose()
 
 
+@pytest.mark.parametrize("asked", ["^PUT .*probe", "^GET .*versioning", "^GET .*object-lock"])
+async def test_a_probe_that_breaks_on_the_way_is_made_again(moto_server, asked):
+    async with FaultProxy(moto_server.port) as proxy:
+        store = S3Store(moto_server.settings(endpoint=proxy.endpoint))
+        fault = proxy.fail("refuse", asked, times=2)  # aiohttp tries once more by itself
+
+        found = await RetryingStore(store, base=0.001).probe()
+
+        assert fault.fired == 2
+        assert found is not None
+        assert (found.conditional_writes, found.object_lock) == (True, False)
+        await store.aclose()
+
+
 @pytest.mark.parametrize("kind", ["moto", "rclone"])
 async def test_uploads_that_have_not_ended_are_listed(kind, request):
     settings = request.getfixturevalue(f"{kind}_server").settings()

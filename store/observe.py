@@ -9,15 +9,17 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from .base import Buffer, Capabilities, Kind, ObjectInfo, Store, Upload, batches, shared_prefix
+from .meter import Meter, metering
 from .wrapped import WrappedStore
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One request that has ended.  *up* and *down* in bytes of objects; *error* is a class name, or empty.
+    """One call that has ended.  *up* and *down* in bytes of objects; *error* is a class name, or empty.
 
     *name* of a scan is its prefix, and its *seconds* are those that the store took, not those of whoever read the listing.  *name* of
     a `delete_many` is what its names begin with, and each batch is one.
+    *sent* is what it took on the way to a server, attempts and all; None where there is no server that could be asked twice.
     """
 
     kind: Kind
@@ -26,26 +28,35 @@ class Request:
     down: int
     seconds: float
     error: str
+    sent: Meter | None = None
 
 
 @dataclass(slots=True)
 class RequestCounts:
-    """Sums of requests: use it as the callback of an `ObservedStore`."""
+    """Sums of requests: use it as the callback of an `ObservedStore`.
+
+    They are those that a provider bills: of a store that has a server what was sent there, of any other the calls themselves.
+    *sizes*: how many objects of which size were added, by puts that went well.
+    """
 
     requests: Counter[str] = field(default_factory=Counter)
     up: int = 0
     down: int = 0
+    sizes: Counter[int] = field(default_factory=Counter)
 
     def __call__(self, request: Request) -> None:
-        self.requests[request.kind] += 1
-        self.up += request.up
-        self.down += request.down
+        sent = request.sent or Meter(Counter((request.kind,)), request.up, request.down)
+        self.requests.update(sent.requests)
+        self.up += sent.up
+        self.down += sent.down
+        if request.kind == "put" and not request.error:
+            self.sizes[request.up] += 1
 
 
 class ObservedStore(WrappedStore):
     """Passes everything on to *inner* and tells *callback* of each request when it has ended, however it did.
 
-    A scan is one request, and ends when its reader has had enough.  *up* is what was offered, whether or not it was kept.
+    A scan is one call, and ends when its reader has had enough.  *up* is what was offered, whether or not it was kept.
     """
 
     def __init__(
@@ -118,13 +129,14 @@ class ObservedStore(WrappedStore):
             raise
         finally:
             if seen.asked:
-                self._callback(Request(kind, name, up, seen.down, seen.seconds, seen.error))
+                self._callback(Request(kind, name, up, seen.down, seen.seconds, seen.error, seen.sent(kind)))
 
     @contextmanager
     def _timed(self, seen: _Seen) -> Iterator[None]:
         began = self._clock()
         try:
-            yield
+            with metering(seen.meter):
+                yield
         finally:
             seen.seconds += self._clock() - began
 
@@ -135,3 +147,10 @@ class _Seen:
     seconds: float = 0.0
     error: str = ""
     asked: bool = True
+    meter: Meter = field(default_factory=Meter)
+
+    def sent(self, kind: Kind) -> Meter | None:
+        requests = self.meter.requests
+        if kind == "replace" and "put" in requests:  # the same to a server
+            requests[kind] = requests.pop("put")
+        return self.meter if requests else None

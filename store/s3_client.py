@@ -18,6 +18,8 @@ from botocore import UNSIGNED
 from botocore.configprovider import ConfiguredEndpointProvider
 from botocore.loaders import Loader, create_loader
 
+from .base import Kind
+from .meter import tell_answer, tell_request
 from .s3_body import SIGNER
 from .s3_settings import S3Settings
 
@@ -64,10 +66,13 @@ def _prepare(settings: S3Settings) -> Any:
 
 
 def set_up(client: Any) -> None:
-    """Our signer, digests that servers of all ages understand, and no `Expect: 100-continue`, which costs each PUT a round trip."""
+    """Our signer; digests that servers of all ages understand; no `Expect: 100-continue`, which costs each PUT a round trip; and each
+    request told to whoever counts."""
     client.meta.events.register_first("choose-signer.s3", _choose_signer)
     client.meta.events.register_last("before-call.s3", _expect_nothing)
     client.meta.events.register_last("before-call.s3.DeleteObjects", _digest)
+    client.meta.events.register_last("before-send.s3", _tell_request)
+    client.meta.events.register_last("response-received.s3", _tell_answer)
 
 
 @functools.cache
@@ -98,3 +103,25 @@ def _digest(params: dict[str, Any], **_: object) -> None:
 
 def _expect_nothing(params: dict[str, Any], **_: object) -> None:
     params["headers"].pop("Expect", None)
+
+
+_KINDS: dict[str, Kind] = {"GET": "get", "HEAD": "stat", "PUT": "put", "POST": "put", "DELETE": "delete"}
+
+
+def _tell_request(request: Any, event_name: str, **_: object) -> None:
+    operation = event_name.rpartition(".")[2]
+    kind = _KINDS[request.method]
+    if operation.startswith("List"):  # a GET that costs what a PUT does
+        kind = "scan"
+    elif operation == "DeleteObjects":  # a POST
+        kind = "delete_many"
+    tell_request(kind, int(request.headers.get("Content-Length") or 0))
+
+
+def _tell_answer(response_dict: dict[str, Any] | None, **_: object) -> None:
+    """The body of an object is still on its way; all others are here."""
+    if response_dict is None:  # no answer came
+        return
+    body = response_dict["body"]
+    whole = isinstance(body, bytes)
+    tell_answer(len(body) if whole else int(response_dict["headers"].get("content-length") or 0))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections import Counter
 
 import anyio
 import pytest
@@ -10,7 +11,9 @@ from strandline.store.base import Capabilities
 from strandline.store.errors import ObjectExists, ObjectMissing, StoreUnavailable
 from strandline.store.faults import FaultyStore
 from strandline.store.memory import MemoryStore
+from strandline.store.meter import Meter, metering, tell_answer, tell_request
 from strandline.store.observe import ObservedStore, Request, RequestCounts
+from strandline.store.retry import RetryingStore
 
 
 def watched(inner=None):
@@ -128,3 +131,115 @@ async def test_counts_are_sums():
 
     assert counts.requests == {"put": 2, "get": 2, "scan": 1}
     assert (counts.up, counts.down) == (30, 20)
+    assert counts.sizes == {10: 1, 20: 1}
+
+
+class Chatty(MemoryStore):
+    """Has a server: looks before it puts, and lists by the page."""
+
+    async def put(self, name, data):
+        tell_request("stat", 0)
+        await super().put(name, data)
+        tell_request("put", len(data))
+
+    async def replace(self, name, data):
+        tell_request("put", len(data))
+        await super().replace(name, data)
+
+    async def get(self, name, *, start=0, size=None):
+        tell_request("get", 0)
+        data = await super().get(name, start=start, size=size)
+        tell_answer(len(data))
+        return data
+
+    async def scan(self, prefix="", *, after=""):
+        async for info in super().scan(prefix, after=after):
+            tell_request("scan", 0)
+            tell_answer(100)
+            yield info
+
+
+async def test_what_a_server_was_asked_is_what_counts():
+    counts = RequestCounts()
+    store = ObservedStore(Chatty(), counts)
+
+    await store.put("a", bytes(10))
+    with pytest.raises(ObjectExists):
+        await store.put("a", bytes(11))
+    await store.replace("b", bytes(3))
+    await store.get("a")
+    assert [info.name async for info in store.scan()] == ["a", "b"]
+
+    assert counts.requests == {"stat": 2, "put": 1, "replace": 1, "get": 1, "scan": 2}
+    assert (counts.up, counts.down) == (13, 210)
+    assert counts.sizes == {10: 1}
+
+
+async def test_attempts_are_counted_and_an_object_is_added_once():
+    class Flaky(MemoryStore):
+        failures = 2
+
+        async def put(self, name, data):
+            tell_request("put", len(data))
+            self.failures -= 1
+            if self.failures >= 0:
+                raise StoreUnavailable("not now")
+            await super().put(name, data)
+
+    async def sleep(seconds: float) -> None:
+        pass
+
+    counts = RequestCounts()
+    store = ObservedStore(RetryingStore(Flaky(), sleep=sleep), counts)
+
+    await store.put("a", bytes(10))
+
+    assert counts.requests == {"put": 3}
+    assert counts.up == 30
+    assert counts.sizes == {10: 1}
+
+
+async def test_those_who_count_one_inside_the_other_are_told_the_same():
+    outer, inner = RequestCounts(), RequestCounts()
+    store = ObservedStore(ObservedStore(Chatty(), inner), outer)
+
+    await store.put("a", bytes(10))
+    await store.replace("a", bytes(5))
+    assert [info.name async for info in store.scan()] == ["a"]
+
+    assert outer == inner
+    assert outer.requests == {"stat": 1, "put": 1, "replace": 1, "scan": 1}
+
+
+async def test_calls_side_by_side_are_told_apart():
+    inner = Chatty()
+    await inner.put("a", bytes(7))
+    await inner.put("b", bytes(7))
+    both = [RequestCounts(), RequestCounts()]
+
+    async def work(counts: RequestCounts, times: int) -> None:
+        store = ObservedStore(inner, counts)
+        async for _ in store.scan():  # what is asked while a listing is read is not the listing's
+            for _ in range(times):
+                await store.get("a")
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(work, both[0], 3)
+        tasks.start_soon(work, both[1], 5)
+
+    assert [dict(counts.requests) for counts in both] == [{"scan": 2, "get": 6}, {"scan": 2, "get": 10}]
+
+
+async def test_tasks_that_a_call_starts_are_its_own():
+    meter = Meter()
+
+    async def part() -> None:
+        tell_request("put", 5)
+
+    with metering(meter):
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(part)
+            tasks.start_soon(part)
+    tell_request("put", 5)
+
+    assert meter == Meter(Counter(put=2), 10, 0)

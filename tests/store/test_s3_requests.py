@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import http.client
 from collections.abc import AsyncIterator
 
 import pytest
-from strandline.store.errors import ObjectExists, ObjectMissing, ShortRead
+from strandline.store.errors import ObjectExists, ObjectMissing, ShortRead, StoreDenied
+from strandline.store.meter import Meter, metering
+from strandline.store.observe import ObservedStore, RequestCounts
+from strandline.store.retry import RetryingStore
 from strandline.store.s3 import S3Store
 
 from ..faultproxy import FaultProxy
@@ -130,3 +134,116 @@ async def test_making_a_client_asks_nobody(proxy, make):
 
     await store.aclose()
     assert proxy.requests == []
+
+
+KINDS = {"PUT": ("put", "replace"), "GET": ("get", "scan"), "HEAD": ("stat",), "DELETE": ("delete",)}
+
+
+def as_billed(proxy: FaultProxy, counts: RequestCounts) -> bool:
+    """Whether what was counted here is what came to the server, which knows fewer words."""
+    came, uploads = proxy.counts(), proxy.counts()["POST"]
+    return sum(came.values()) == sum(counts.requests.values()) and all(
+        came[method] + (uploads if method == "PUT" else 0) == sum(counts.requests[kind] for kind in kinds)
+        for method, kinds in KINDS.items()
+    )
+
+
+async def test_the_account_has_each_request_that_came_to_the_server(proxy, make):
+    counts = RequestCounts()
+    store = ObservedStore(make(), counts)
+
+    await store.put("a", b"0123456789")
+    with pytest.raises(ObjectExists):
+        await store.put("a", b"x")
+    await store.replace("b", b"12345")
+    await store.get("a", start=3, size=4)
+    await store.get("a", start=10)
+    for _ in range(2):
+        with pytest.raises(ObjectMissing):
+            await store.stat("nothing")
+    assert [info.name async for info in store.scan()] == ["a", "b"]
+    await store.delete("a")
+
+    assert as_billed(proxy, counts)
+    assert counts.requests == {"put": 1, "replace": 1, "get": 2, "stat": 5, "scan": 1, "delete": 1}
+    assert counts.up == 15
+    assert counts.sizes == {10: 1}
+
+
+async def test_the_account_has_bytes_of_objects_and_of_listings(make):
+    counts = RequestCounts()
+    store = ObservedStore(make(conditional_writes=True), counts)
+    await store.put("a", bytes(100_000))
+
+    await store.get("a", start=10, size=40_000)
+    await store.get("a")
+    await store.stat("a")
+    assert (counts.up, counts.down) == (100_000, 140_000)
+    assert [info.name async for info in store.scan()] == ["a"]
+
+    assert 140_200 < counts.down < 142_000
+
+
+async def test_a_listing_of_2500_names_is_three_requests(proxy, make, moto_server):
+    settings = moto_server.settings()
+    _fill(moto_server.port, settings.bucket, settings.root, 2500)
+    counts = RequestCounts()
+    store = ObservedStore(make(prefix=settings.prefix), counts)
+
+    assert len([info async for info in store.scan("n/")]) == 2500
+
+    assert counts.requests == {"scan": 3}
+    assert as_billed(proxy, counts)
+
+
+def _fill(port: int, bucket: str, root: str, number: int) -> None:
+    """Without a client: moto asks for no signature."""
+    connection = http.client.HTTPConnection("127.0.0.1", port)
+    for one in range(number):
+        connection.request("PUT", f"/{bucket}/{root}n/{one:05d}", b"")
+        connection.getresponse().read()
+    connection.close()
+
+
+async def test_parts_are_requests_too_also_those_of_an_upload_that_is_given_up(proxy, make):
+    counts = RequestCounts()
+    store = ObservedStore(make(multipart_from=11 << 20, part_size=5 << 20, conditional_writes=True), counts)
+    data = bytes(12 << 20)
+
+    await store.put("large", data)
+    assert counts.requests == {"stat": 1, "put": 5}
+    assert len(data) <= counts.up < len(data) + 1000
+    assert as_billed(proxy, counts)
+    proxy.fail("status", "PUT .*/other", code=403, word="AccessDenied", times=9)
+    with pytest.raises(StoreDenied):
+        await store.put("other", data)
+
+    assert as_billed(proxy, counts)
+    assert counts.requests["delete"] == 1
+    assert counts.sizes == {len(data): 1}
+
+
+async def test_attempts_that_failed_are_billed_and_counted(proxy, make):
+    async def sleep(seconds: float) -> None:
+        pass
+
+    counts = RequestCounts()
+    store = ObservedStore(RetryingStore(make(conditional_writes=True), sleep=sleep), counts)
+    proxy.fail("status", "PUT ", times=2)
+    proxy.fail("status", "GET ", times=1, code=500, word="InternalError")
+
+    await store.put("a", b"12345")
+    await store.get("a")
+
+    assert as_billed(proxy, counts)
+    assert counts.requests == {"put": 3, "get": 2}
+    assert counts.sizes == {5: 1}
+
+
+async def test_a_probe_is_counted_by_whoever_asks_for_it(proxy, make):
+    meter = Meter()
+
+    with metering(meter):
+        await make().probe()
+
+    assert meter.requests == {"put": 3, "delete": 2, "get": 2}

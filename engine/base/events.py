@@ -9,6 +9,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeAlias
 
+from .costs import NOTHING, Account
+
 
 @dataclass(frozen=True, slots=True)
 class Event:
@@ -74,7 +76,7 @@ class Found(Event):
 
 @dataclass(frozen=True, slots=True)
 class Finished(Event):
-    """The operation ended well.  *seconds* of wall time; *requests* sent to the store, by kind.
+    """The operation ended well.  *seconds* of wall time; *requests* sent to the store, by kind; *account* has their bytes too.
 
     *reused*: of what a restore has *done*, the bytes that were taken from files that it replaced.
     """
@@ -88,6 +90,7 @@ class Finished(Event):
     snapshot: str = ""
     result: str = ""
     reused: int = 0
+    account: Account = NOTHING
 
 
 Emit: TypeAlias = Callable[[Event], None]

@@ -25,6 +25,7 @@ from ...chunker.params import CutParams, default_params
 from ...store.errors import ObjectMissing, StoreError
 from ...store.observe import ObservedStore, RequestCounts
 from ..base.clock import Now, system_now
+from ..base.costs import NOTHING, Account
 from ..base.errors import BrokenChain, Damaged, Lost, Refused, SourceFailed
 from ..base.events import (
     Emit,
@@ -51,7 +52,7 @@ from ..repo.renewal import Renewal
 from ..repo.repository import DOMAIN, Repository
 from ..repo.session import Session, writing
 from ..repo.snapshots import SnapshotName, commit_snapshot
-from .operation import Operation, root_cause, source_failure
+from .operation import Operation, account_of, root_cause, source_failure
 from .records import extent_record, position_of, position_record, source_record
 
 CLIENT = "strandline 0.1.0"
@@ -61,7 +62,7 @@ LONG_RUN = 3600.0
 
 @dataclass(frozen=True, slots=True)
 class BackupResult:
-    """*name* is the snapshot's object; sizes in bytes; *requests* by kind."""
+    """*name* is the snapshot's object; sizes in bytes; *requests* by kind; *account* has their bytes too."""
 
     snapshot: Snapshot
     name: str
@@ -70,6 +71,7 @@ class BackupResult:
     stored: int
     seconds: float
     requests: dict[str, int]
+    account: Account = NOTHING
 
 
 @dataclass(slots=True)
@@ -159,7 +161,8 @@ class _Backup:
             except (AgentError, BaseExceptionGroup) as error:
                 raise source_failure(root_cause(error)) from error
             seconds = time.monotonic() - began
-            requests = dict(self.counts.requests)
+            account = account_of(self.counts)
+            requests = dict(account.requests)
             emit(
                 Finished(
                     self.series,
@@ -170,9 +173,12 @@ class _Backup:
                     tally.stored,
                     requests,
                     snapshot=snapshot.id,
+                    account=account,
                 )
             )
-            return BackupResult(snapshot, name, tally.read, tally.new, tally.stored, seconds, requests)
+            return BackupResult(
+                snapshot, name, tally.read, tally.new, tally.stored, seconds, requests, account
+            )
 
     async def _store(self, share: Share, tally: _Tally, began: float) -> tuple[Snapshot, str]:
         store = ObservedStore(self.repo.store, self.counts)

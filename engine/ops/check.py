@@ -17,6 +17,7 @@ from anyio import to_thread
 
 from ...store.errors import ObjectMissing, StoreError
 from ...store.observe import ObservedStore, RequestCounts
+from ..base.costs import NOTHING, Account
 from ..base.errors import Damaged, StrandlineError
 from ..base.events import Emit, Finished, Found, Progress, Started
 from ..base.ids import PackId
@@ -43,7 +44,7 @@ from ..format.recipe import Hole, Recipe, Run
 from ..format.snapshot import Snapshot, StreamRecord
 from ..repo.keys import list_slots
 from ..repo.repository import Repository
-from .operation import Operation
+from .operation import Operation, account_of
 from .restore import pack_source
 
 TAIL = 64 << 10
@@ -62,6 +63,7 @@ class CheckReport:
     unnamed_packs: int = 0
     errors: list[tuple[str, str]] = field(default_factory=list)
     notes: list[tuple[str, str]] = field(default_factory=list)
+    account: Account = NOTHING
 
     @property
     def clean(self) -> bool:
@@ -112,7 +114,9 @@ class _Check:
             )
         seconds = time.monotonic() - began
         verdict = "clean" if self.report.clean else f"{len(self.report.errors)} error(s)"
-        emit(Finished(self.repo.id, "check", seconds, 0, 0, 0, dict(counts.requests), result=verdict))
+        account = self.report.account = account_of(counts)
+        requests = dict(account.requests)
+        emit(Finished(self.repo.id, "check", seconds, 0, 0, 0, requests, result=verdict, account=account))
         return self.report
 
     def _error(self, name: str, message: object) -> None:

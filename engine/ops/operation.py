@@ -21,11 +21,18 @@ from typing import Generic, TypeVar
 import anyio
 
 from ...agents.errors import AgentError, ChainBroken
+from ...store.observe import RequestCounts
+from ..base.costs import Account
 from ..base.errors import BrokenChain, SourceFailed
 from ..base.events import Emit, Event, Progress, ignore
 from ..flow.channel import TornStream
 
 T = TypeVar("T")
+
+
+def account_of(counts: RequestCounts) -> Account:
+    """What was counted until now."""
+    return Account(dict(counts.requests), counts.up, counts.down, dict(counts.sizes))
 
 
 class Operation(Generic[T]):

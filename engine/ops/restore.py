@@ -27,6 +27,7 @@ from ...agents.landing import Landing, landing
 from ...agents.process import running
 from ...chunker.params import CutParams
 from ...store.observe import ObservedStore, RequestCounts
+from ..base.costs import NOTHING, Account
 from ..base.errors import Damaged, NotFound, Refused
 from ..base.events import Emit, Finished, Phase, Progress, Started, StreamFinished, StreamStarted, Warned
 from ..flow.budget import Budget, Share
@@ -36,12 +37,14 @@ from ..flow.egress import egress, scatter
 from ..flow.older import LEAST, OlderFile
 from ..flow.source import PackSource
 from ..flow.tables import Tables
+from ..format.pack import header_size
 from ..format.recipe import decode_rows
 from ..format.snapshot import Snapshot, StreamRecord
 from ..plan.chain import Entry, RestorePlan, plan_restore, plan_snapshot
 from ..repo.repository import Repository
 from .backup import staging_directory
-from .operation import Operation, root_cause, source_failure
+from .forecast import Reads
+from .operation import Operation, account_of, root_cause, source_failure
 from .records import extent_of, position_of
 
 Target: TypeAlias = Path | Agent | Sequence[str]
@@ -51,10 +54,20 @@ WINDOW = 8 << 20
 
 
 @dataclass(frozen=True, slots=True)
+class Forecast:
+    """What a restore would ask of its store, if nothing is asked twice.  *limit* is empty where it is just so much, else a word or
+    two that say how it may differ."""
+
+    account: Account
+    limit: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class RestoreResult:
     """*files* are what was written to a directory; *end* is what an agent reached.
 
     *reused*: of the bytes *restored*, those that were taken from files that were replaced; a dry run does not know them.
+    *account* is what was asked of the store; *forecast*, of a dry run, what the restore would ask.
     """
 
     plan: RestorePlan
@@ -64,6 +77,8 @@ class RestoreResult:
     files: tuple[Path, ...] = ()
     end: RestoreEnd | None = None
     reused: int = 0
+    account: Account = NOTHING
+    forecast: Forecast | None = None
 
 
 async def plan(
@@ -91,7 +106,7 @@ def restore(
     repo: Repository,
     *,
     series: str,
-    to: Target,
+    to: Target | None = None,
     at: int | None = None,
     snapshot: str | None = None,
     streams: Sequence[str] | None = None,
@@ -103,8 +118,11 @@ def restore(
     """Restore *series* to where `plan` says.  *streams* limits what goes to a directory or a process; a process takes one stream.
 
     *force* lets a directory's files be replaced, or an agent's target be other than empty; of a file that is there already, only what
-    differs is fetched.  *dry_run* reads snapshots only.
+    differs is fetched.  *dry_run* reads snapshots, and recipes that are stored as streams, and tells in the result's `forecast` what the
+    restore would ask of the store; without *to* that is one to an empty directory.
     """
+    if to is None and not dry_run:
+        raise ValueError("a restore goes somewhere")
     job = _Restore(repo, series, to, at, snapshot, streams, force, dry_run, budget or Budget(), staging)
     return Operation(job.run)
 
@@ -173,7 +191,7 @@ class _Fetch:
 class _Restore:
     repo: Repository
     series: str
-    to: Target
+    to: Target | None
     at: int | None
     snapshot: str | None
     streams: Sequence[str] | None
@@ -194,7 +212,10 @@ class _Restore:
             fetch = _Fetch(self.series, emit, self.budget, share, chosen.size)
             files: list[Path] = []
             end: RestoreEnd | None = None
-            if not self.dry_run:
+            forecast: Forecast | None = None
+            if self.dry_run or self.to is None:
+                forecast = await self._forecast(repo, chosen, share)
+            else:
                 try:
                     async with anyio.create_task_group() as tasks:
                         if isinstance(self.to, Path):
@@ -206,7 +227,8 @@ class _Restore:
                 except (AgentError, BaseExceptionGroup) as error:
                     raise source_failure(root_cause(error)) from error
             seconds = time.monotonic() - began
-            requests = dict(self.counts.requests)
+            account = account_of(self.counts)
+            requests = dict(account.requests)
             emit(
                 Finished(
                     self.series,
@@ -218,9 +240,37 @@ class _Restore:
                     requests,
                     chosen.base.snapshot.id,
                     reused=fetch.reused,
+                    account=account,
                 )
             )
-            return RestoreResult(chosen, fetch.done, seconds, requests, tuple(files), end, fetch.reused)
+            return RestoreResult(
+                chosen, fetch.done, seconds, requests, tuple(files), end, fetch.reused, account, forecast
+            )
+
+    async def _forecast(self, repo: Repository, chosen: RestorePlan, share: Share) -> Forecast:
+        """What was asked for the plan, and what the streams will take."""
+        planned = account_of(self.counts)
+        files = self.to is None or isinstance(self.to, Path)
+        sources = _Sources(repo)
+        reads = Reads(repo.secrets.id_key, header_size(repo.config.encryption), share, self.budget.cpu)
+        wanted = self._wanted(chosen)
+        for snapshot, record in wanted:
+            window = share.slabs << 20 if files else share.window
+            await reads.add(record.recipe, sources.of(snapshot), window)
+        limit = "" if reads.exact else "at most"
+        if not files and not isinstance(self.to, Sequence):
+            limit = "at most"  # an agent need not read all that it is given
+        if isinstance(self.to, Path) and await self._replaces(self.to, wanted):
+            limit = "without what the files there spare"
+        return Forecast(planned + reads.account, limit)
+
+    async def _replaces(self, root: Path, wanted: Sequence[tuple[Snapshot, StreamRecord]]) -> bool:
+        """Is there a file that may be replaced?"""
+        if self.force:
+            for _, record in wanted:
+                if await anyio.Path(root / record.name).is_file():
+                    return True
+        return False
 
     def _check(self, chosen: RestorePlan) -> None:
         names = {stream.name for stream in chosen.base.snapshot.streams} | {
@@ -301,12 +351,7 @@ class _Restore:
         self, repo: Repository, root: Path, wanted: Sequence[tuple[Snapshot, StreamRecord]]
     ) -> Tables | None:
         """Tables for files that are there already, if there is one that may be replaced."""
-        if not self.force:
-            return None
-        for _, record in wanted:
-            if await anyio.Path(root / record.name).is_file():
-                break
-        else:
+        if not await self._replaces(root, wanted):
             return None
         tables = Tables(await repo.cached_index())
         recipes = (record.recipe for _, record in wanted if not record.recipe.depth)

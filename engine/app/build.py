@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import re
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -16,6 +16,7 @@ from anyio import to_thread
 from ...agents.base import Agent
 from ...agents.registry import agent_classes
 from ...store.base import Store
+from ...store.observe import ObservedStore, Request
 from ...store.retry import RetryingStore
 from ...store.throttle import ThrottledStore
 from ...store.urls import open_store
@@ -133,9 +134,11 @@ async def opened_place(settings: RepositorySettings) -> AsyncIterator[Store]:
 
 
 @asynccontextmanager
-async def opened(settings: RepositorySettings) -> AsyncIterator[Repository]:
-    async with (
-        opened_place(settings) as store,
-        open_repository(store, key=await make_key(settings)) as repo,
-    ):
-        yield repo
+async def opened(
+    settings: RepositorySettings, opening: Callable[[Request], None] | None = None
+) -> AsyncIterator[Repository]:
+    """The open repository; *opening* is told of the requests that it took to open it."""
+    async with opened_place(settings) as store:
+        seen = ObservedStore(store, opening) if opening else store
+        async with open_repository(seen, key=await make_key(settings)) as repo:
+            yield repo.over(store)

@@ -18,6 +18,18 @@ request_limit = ["08:00-18:00 20", "200"]           # requests a second; the fir
 upload_limit = ["08:00-18:00 2MiB", "20MiB"]        # bytes a second, likewise
 download_limit = "50MiB"
 
+[repositories.offsite.prices]                       # for the cost report; what is left out costs nothing
+currency = "USD"
+write_requests = 0.01                               # a thousand PUT, COPY, POST, LIST
+read_requests = 0.001                               # a thousand GET, HEAD
+delete_requests = 0
+upload = 0                                          # a GB
+download = 0.1
+retrieval = 0.01                                    # a GB fetched from a colder storage class, besides
+storage = 0.02                                      # a GB and month
+minimum_size = "128KiB"                             # what a smaller object is charged as
+unit = "GB"                                         # or "GiB"
+
 [sources.shop]
 kind = "mysql"
 port = 3307
@@ -41,6 +53,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ...store.hours import RateByHour
+from ..base.costs import Prices
 from ..base.errors import NotFound
 from ..base.secrets import SecretSource
 
@@ -59,6 +72,7 @@ class RepositorySettings:
 
     *options* are those of its store, a `SecretSource` in place of every secret.  *requests* at once, and limits: of
     requests a second, and of bytes a second.
+    *prices* are its provider's; None where nobody said any.
     """
 
     url: str
@@ -69,6 +83,7 @@ class RepositorySettings:
     upload_limit: RateByHour | None = None
     download_limit: RateByHour | None = None
     request_limit: RateByHour | None = None
+    prices: Prices | None = None
 
 
 @dataclass(frozen=True, slots=True)

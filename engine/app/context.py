@@ -11,6 +11,7 @@ from rich.console import Console
 from ..flow.budget import Budget
 from ..ops.operation import Operation
 from . import exits
+from .bill import Bill
 from .build import choose_repository
 from .configuration import RepositorySettings, Settings
 from .progress import ProgressReport
@@ -72,8 +73,9 @@ class Context:
         """The repository that *source* is stored in; it need not be configured."""
         return self.repository(self.settings.repository_of(source))
 
-    async def follow(self, operation: Operation[T]) -> T:
-        """Run *operation* and show how it goes."""
+    async def follow(self, operation: Operation[T], bill: Bill) -> T:
+        """Run *operation* and show how it goes, and to a machine what it costs."""
+        self.json.bill = bill
         report = self.json if self.as_json else ProgressReport(self.err, quiet=self.quiet)
         try:
             async with operation as events:

@@ -20,11 +20,12 @@ from ..ops import check as check_op
 from ..ops.open import init_repository
 from ..repo.keys import Key, add_slot, list_slots, remove_slot, write_key_file
 from ..repo.repository import read_config
+from .bill import Bill
 from .build import make_key, opened, opened_place, read_secret, with_environment
 from .configuration import RepositorySettings
 from .context import Context
 from .exits import DAMAGED
-from .words import count, table
+from .words import count, facts, table
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,8 +126,10 @@ async def _init(
 
 
 async def check(context: Context) -> None:
-    async with opened(context.repository()) as repo:
-        report = await context.follow(check_op.check(repo, budget=context.budget))
+    place = context.repository()
+    bill = Bill(place.prices)
+    async with opened(place, bill.counts) as repo:
+        report = await context.follow(check_op.check(repo, budget=context.budget), bill)
     if not report.clean:
         context.exit_code = DAMAGED
     verdict = "clean" if report.clean else f"damaged, {count(len(report.errors), 'error')}"
@@ -149,6 +152,8 @@ async def check(context: Context) -> None:
         }
         context.json.line("checked", values)
     context.say(f"{verdict}: {', '.join(parts)}.")
+    if not (context.as_json or context.quiet):
+        context.out.print(facts(bill.rows(report.account)))
 
 
 def key_add(

@@ -14,7 +14,7 @@ from ..base.clock import isoformat
 from ..base.errors import Refused
 from ..ops import backup as backup_op
 from ..ops import restore as restore_op
-from ..plan.chain import RestorePlan
+from .bill import Bill
 from .build import make_agent, opened
 from .configuration import SourceSettings
 from .context import Context
@@ -58,7 +58,9 @@ def wished(settings: SourceSettings, wishes: Mapping[str, Any]) -> SourceSetting
 async def backup(context: Context, settings: SourceSettings, mode: Mode) -> None:
     if choose_kernel().slow:
         context.err.print("[yellow]warning:[/] the chunker's native module was not built: this will be slow")
-    async with opened(context.repository(settings.repository)) as repo:
+    place = context.repository(settings.repository)
+    bill = Bill(place.prices)
+    async with opened(place, bill.counts) as repo:
         operation = backup_op.backup(
             repo,
             await make_agent(settings),
@@ -69,7 +71,7 @@ async def backup(context: Context, settings: SourceSettings, mode: Mode) -> None
             compression=settings.compression,
             staging=settings.staging,
         )
-        result = await context.follow(operation)
+        result = await context.follow(operation, bill)
     if context.as_json or context.quiet:
         return
     snapshot = result.snapshot
@@ -80,7 +82,7 @@ async def backup(context: Context, settings: SourceSettings, mode: Mode) -> None
         ("stored", share(result.stored, result.read)),
         ("streams", count(len(snapshot.streams), "stream")),
         ("position", snapshot.position.text if snapshot.position else ""),
-        ("store", requests(result.requests)),
+        *bill.rows(result.account),
     ]
     context.out.print(facts(rows))
 
@@ -96,17 +98,14 @@ async def restore(
     dry_run: bool,
     force: bool,
 ) -> None:
-    if dry_run and not destination.given:
-        async with opened(context.repository_of(source)) as repo:
-            chosen = await restore_op.plan(repo, series=source, at=at, snapshot=snapshot or None)
-        _show_plan(context, chosen)
-        return
     staging = context.settings.target(destination.into).staging if destination.into else None
-    async with opened(context.repository_of(source)) as repo:
+    place = context.repository_of(source)
+    bill = Bill(place.prices)
+    async with opened(place, bill.counts) as repo:
         operation = restore_op.restore(
             repo,
             series=source,
-            to=await _target(context, destination),
+            to=await _target(context, destination) if destination.given else None,
             at=at,
             snapshot=snapshot or None,
             streams=list(streams) or None,
@@ -115,13 +114,13 @@ async def restore(
             budget=context.budget,
             staging=staging,
         )
-        result = await context.follow(operation)
-    if dry_run:
-        _show_plan(context, result.plan)
+        result = await context.follow(operation, bill)
+    if result.forecast:
+        _show_plan(context, result, result.forecast, bill)
     elif context.as_json:
         _json_result(context, result)
     elif not context.quiet:
-        _print_result(context, source, result)
+        _print_result(context, source, result, bill)
 
 
 async def _target(context: Context, destination: Destination) -> restore_op.Target:
@@ -138,11 +137,17 @@ async def _target(context: Context, destination: Destination) -> restore_op.Targ
     return words
 
 
-def _show_plan(context: Context, chosen: RestorePlan) -> None:
+def _show_plan(
+    context: Context, result: restore_op.RestoreResult, forecast: restore_op.Forecast, bill: Bill
+) -> None:
     if context.as_json:
-        context.json.line("plan", plan_values(chosen))
-    else:
-        print_plan(context, chosen)
+        told = {**bill.values(forecast.account), "limit": forecast.limit}
+        context.json.line("plan", {**plan_values(result.plan), "forecast": told})
+        return
+    print_plan(context, result.plan)
+    asked = requests(result.requests)
+    rows = [*bill.rows(forecast.account, forecast.limit), ("dry run", f"{asked} of these have been made")]
+    context.out.print(facts(rows))
 
 
 def _json_result(context: Context, result: restore_op.RestoreResult) -> None:
@@ -155,6 +160,8 @@ def _json_result(context: Context, result: restore_op.RestoreResult) -> None:
             "reused": result.reused,
             "seconds": result.seconds,
             "requests": result.requests,
+            "up": result.account.up,
+            "down": result.account.down,
             "files": [str(file) for file in result.files],
             "transactions": end.transactions if end else None,
             "position": end.position.text if end and end.position else None,
@@ -163,7 +170,7 @@ def _json_result(context: Context, result: restore_op.RestoreResult) -> None:
     )
 
 
-def _print_result(context: Context, source: str, result: restore_op.RestoreResult) -> None:
+def _print_result(context: Context, source: str, result: restore_op.RestoreResult, bill: Bill) -> None:
     plan, end = result.plan, result.end
     context.say(f"Restored {source} from snapshot {plan.base.snapshot.id}.")
     rows = [
@@ -171,7 +178,7 @@ def _print_result(context: Context, source: str, result: restore_op.RestoreResul
         ("reused", share(result.reused, result.restored) if result.reused else ""),
         ("full", f"of {isoformat(plan.base.time)}"),
         ("logs", count(len(plan.logs), "log extent") if plan.logs else ""),
-        ("store", requests(result.requests)),
+        *bill.rows(result.account),
     ]
     if end is not None and plan.logs:
         rows.append(("replayed", count(end.transactions, "transaction")))

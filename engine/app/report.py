@@ -4,6 +4,9 @@
     at          when it was written, ISO 8601, UTC
     ...         the event's own fields; sizes in bytes, `seconds` in seconds, moments in ISO 8601
 
+`finished` has the account of its operation in fields of its own: `up` and `down`, in bytes; `opening`, what it took to open the
+repository; `cost`, null where there are no prices.
+
 `progress` also says what its numbers count: `"unit": "bytes"`, or "packs" for a check.  Of many `progress` lines
 only one every half second is written, and the last before anything else happens.
 """
@@ -21,7 +24,8 @@ from contextlib import suppress
 from typing import IO, Any
 
 from ..base.clock import Now, isoformat, system_now
-from ..base.events import Event, Progress, Started
+from ..base.events import Event, Finished, Progress, Started
+from .bill import Bill
 
 EVERY = 0.5
 """Seconds between two lines of progress."""
@@ -43,6 +47,7 @@ class JsonReport:
         self._said = clock()
         self._held: Progress | None = None
         self._unit = "bytes"
+        self.bill = Bill(None)
 
     def __call__(self, event: Event) -> None:
         if isinstance(event, Progress):
@@ -53,7 +58,11 @@ class JsonReport:
         self._release()
         if isinstance(event, Started):
             self._unit = "packs" if event.operation == "check" else "bytes"
-        self.line(event_type(event), dataclasses.asdict(event))
+        values = dataclasses.asdict(event)
+        if isinstance(event, Finished):
+            values = {**values, **self.bill.values(event.account)}
+            del values["account"]
+        self.line(event_type(event), values)
 
     def line(self, kind: str, values: Mapping[str, Any]) -> None:
         """Write one object of type *kind*."""

@@ -13,8 +13,9 @@ import os
 import re
 import tomllib
 from collections.abc import Callable, Iterator, Mapping
+from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import urlsplit
 
 import msgspec
@@ -25,6 +26,7 @@ from ...chunker.params import default_params
 from ...store.hours import Hours, RateByHour, parse_hours
 from ...store.s3_settings import BadSetting, S3Settings, parse_s3_url
 from ...store.urls import is_s3
+from ..base.costs import GB, GIB, ZERO, Prices
 from ..base.errors import BadConfiguration
 from ..base.units import parse_size
 from ..repo.compress import POLICIES
@@ -71,6 +73,22 @@ class RepositoryTable(S3Table, frozen=True, forbid_unknown_fields=True, kw_only=
     upload_limit: str | list[str] = ""
     download_limit: str | list[str] = ""
     request_limit: int | str | list[str] = ""
+    prices: dict[str, Any] | None = None
+
+
+class PricesTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What a repository's provider charges; `Prices` says what it means."""
+
+    currency: str
+    write_requests: Decimal = ZERO
+    read_requests: Decimal = ZERO
+    delete_requests: Decimal = ZERO
+    upload: Decimal = ZERO
+    download: Decimal = ZERO
+    retrieval: Decimal = ZERO
+    storage: Decimal = ZERO
+    minimum_size: str = ""
+    unit: Literal["GB", "GiB"] = "GB"
 
 
 class SourceTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -192,6 +210,24 @@ class _Reader(TableReader):
             self._limit(found.upload_limit, (*where, "upload_limit")),
             self._limit(found.download_limit, (*where, "download_limit")),
             self._limit(_text(found.request_limit), (*where, "request_limit"), _number),
+            None if found.prices is None else self._prices(found.prices, (*where, "prices")),
+        )
+
+    def _prices(self, table: Table, where: KeyPath) -> Prices:
+        found = self.convert(table, PricesTable, where)
+        if not found.currency.strip():
+            raise self.error((*where, "currency"), "`currency` is empty", 'Write it like "USD".')
+        amounts = {
+            key: value for key, value in msgspec.structs.asdict(found).items() if isinstance(value, Decimal)
+        }
+        for key, amount in amounts.items():
+            if not (amount.is_finite() and amount >= 0):
+                raise self.error((*where, key), f"`{key}`: {amount} is no price")
+        return Prices(
+            currency=found.currency.strip(),
+            **amounts,
+            minimum_size=self.size(found.minimum_size, (*where, "minimum_size")) or 0,
+            gigabyte=GIB if found.unit == "GiB" else GB,
         )
 
     def _store_options(self, url: str, table: Table, where: KeyPath) -> Table:

@@ -26,6 +26,7 @@ _WORDS = {
     "str": "text in quotes",
     "int": "a whole number",
     "float": "a number",
+    "decimal": "a number",
     "bool": "true or false",
     "array": "a list [..]",
     "object": "a table {..}",
@@ -94,6 +95,8 @@ def _words(message: str, inside: KeyPath, wanted: type[msgspec.Struct], where: K
     if typed := re.fullmatch(r"Expected `(.+)`, got `(.+)`", message):
         expected = " or ".join(_WORDS.get(one, one) for one in typed[1].split(" | ") if one != "null")
         return f"{subject} must be {expected}, not {_WORDS.get(typed[2], typed[2])}", ""
+    if message == "Invalid decimal string":
+        return f"{subject} must be {_WORDS['decimal']}", ""
     if choice := re.fullmatch(r"Invalid enum value '(.*)'", message):
         among = _choices(wanted, key)
         return f"{subject} cannot be `{choice[1]}`", nearest(

@@ -1,7 +1,7 @@
 """What an operation asked of its store, and what a provider charges for that.
 
 Prices are the user's affair: they differ by provider, region and year, and none is known here.  Money is counted in decimals and never
-rounded; `format_money` rounds what is shown.
+rounded, except where it is shown.
 """
 
 from __future__ import annotations
@@ -106,10 +106,21 @@ def cost_of(account: Account, prices: Prices) -> Cost:
     return Cost(prices.currency, parts, _times(prices.storage, stored, prices.gigabyte))
 
 
+def format_cost(cost: Cost) -> str:
+    """ "0.000062 USD (0.000060 write requests, 0.000002 read requests)": parts that are too small to show are left out."""
+    places = _places(cost.total)
+    shown = [(f"{part:.{places}f}", name.replace("_", " ")) for name, part in cost.parts.items()]
+    parts = ", ".join(f"{amount} {name}" for amount, name in shown if amount.strip("0."))
+    return format_money(cost.total, cost.currency) + (f" ({parts})" if parts else "")
+
+
 def format_money(amount: Decimal, currency: str) -> str:
     """ "12.35 USD", "0.0077 USD", "0.000023 USD": to the hundredth, and below one to two digits that count."""
-    places = 2 if not amount or amount >= 1 else max(2, 1 - amount.adjusted())
-    return f"{amount:.{places}f} {currency}"
+    return f"{amount:.{_places(amount)}f} {currency}"
+
+
+def _places(amount: Decimal) -> int:
+    return 2 if not amount or amount >= 1 else max(2, 1 - amount.adjusted())
 
 
 def _times(price: Decimal, number: int, unit: int) -> Decimal:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from pathlib import Path
 from typing import Annotated
 
@@ -12,6 +13,7 @@ from strandline.agents.registry import UnknownKind
 from strandline.engine.app import settings as settings_module
 from strandline.engine.app.configuration import RepositorySettings, Settings
 from strandline.engine.app.settings import find_settings, parse_settings, read_settings
+from strandline.engine.base.costs import Prices
 from strandline.engine.base.errors import BadConfiguration, NotFound
 from strandline.engine.base.secrets import SecretSource
 from strandline.store.hours import Hours, RateByHour
@@ -184,6 +186,58 @@ def test_a_mistake_about_a_bucket_is_told_with_its_line(text, line, says):
     assert str(caught.value).startswith(f"the.toml, line {line}: ")
     assert says in str(caught.value)
     assert "hunter2" not in str(caught.value) + caught.value.hint
+
+
+PRICES = MAIN + "[repositories.main.prices]\n"
+
+
+def test_a_repository_has_the_prices_of_its_provider():
+    found = parse_settings(
+        PRICES
+        + 'currency = "USD"\nwrite_requests = 0.005\nread_requests = 0.0004\ndelete_requests = 0\nupload = 0\n'
+        + 'download = 0.09\nretrieval = 0.01\nstorage = 0.0125\nminimum_size = "128KiB"\nunit = "GiB"\n'
+    ).repository()
+
+    assert found.prices == Prices(
+        currency="USD",
+        write_requests=Decimal("0.005"),
+        read_requests=Decimal("0.0004"),
+        download=Decimal("0.09"),
+        retrieval=Decimal("0.01"),
+        storage=Decimal("0.0125"),
+        minimum_size=128 << 10,
+        gigabyte=1 << 30,
+    )
+
+
+def test_no_price_is_known_without_being_told():
+    assert parse_settings(MAIN).repository().prices is None
+    assert parse_settings(PRICES + 'currency = "EUR"\n').repository().prices == Prices(currency="EUR")
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "says"),
+    [
+        (MAIN + "prices = 5\n", 3, "`prices` must be a table {..}, not a whole number"),
+        (PRICES + "storage = 1\n", 3, "[repositories.main.prices] has no `currency`"),
+        (PRICES + "currency = 1\n", 4, "`currency` must be text in quotes"),
+        (PRICES + 'currency = " "\n', 4, "`currency` is empty"),
+        (PRICES + 'currency = "USD"\nstorge = 1\n', 5, "unknown key `storge`"),
+        (PRICES + 'currency = "USD"\nstorage = true\n', 5, "`storage` must be a number, not true or false"),
+        (PRICES + 'currency = "USD"\nstorage = "cheap"\n', 5, "`storage` must be a number"),
+        (PRICES + 'currency = "USD"\n\ndownload = -0.01\n', 6, "`download`: -0.01 is no price"),
+        (PRICES + 'currency = "USD"\nupload = inf\n', 5, "`upload`: Infinity is no price"),
+        (PRICES + 'currency = "USD"\nupload = nan\n', 5, "`upload`: NaN is no price"),
+        (PRICES + 'currency = "USD"\nminimum_size = "big"\n', 5, "`minimum_size`: not a size"),
+        (PRICES + 'currency = "USD"\nunit = "TB"\n', 5, "`unit` cannot be `TB`"),
+    ],
+)
+def test_a_mistake_about_prices_is_told_with_its_line(text, line, says):
+    with pytest.raises(BadConfiguration) as caught:
+        parse_settings(text, "the.toml")
+
+    assert str(caught.value).startswith(f"the.toml, line {line}: ")
+    assert says in str(caught.value)
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from strandline.engine.app.exits import MEANINGS
-from strandline.engine.app.settings import S3Table, parse_settings
+from strandline.engine.app.settings import PricesTable, S3Table, parse_settings
 
 import strandline
 
@@ -63,3 +63,11 @@ def test_every_key_of_a_bucket_stands_in_the_readme_but_those_that_exclude_each_
     options = parse_settings(text).repository().options
 
     assert set(options) == set(S3Table.__struct_encode_fields__) - {"profile"}
+
+
+def test_every_price_stands_in_the_readme() -> None:
+    (table,) = re.findall(r"```toml\n\[repositories\.offsite\.prices\](.*?)```", README, re.DOTALL)
+    prices = parse_settings(f'[repositories.offsite]\nurl = "/r"\n[repositories.offsite.prices]{table}')
+
+    assert re.findall(r"^(\w+) =", table, re.MULTILINE) == list(PricesTable.__struct_encode_fields__)
+    assert prices.repository().prices is not None

@@ -10,6 +10,8 @@ from typing import Any
 
 import click
 from rich.console import Console
+from strandline.engine.base.costs import Prices
+from strandline.engine.base.errors import StrandlineError
 from strandline.engine.base.units import parse_size
 
 from .makers.files import MAKERS
@@ -69,6 +71,21 @@ def size_option(name: str, default: str, words: str) -> Callable[..., Any]:
 
 def rounds_option(default: int) -> Callable[..., Any]:
     return click.option("--rounds", default=default, show_default=True, help="Rounds; the median counts.")
+
+
+def prices_of(context: click.Context, option: click.Parameter, path: Path | None) -> Prices | None:
+    """Those of the one repository in *path* that has any."""
+    if path is None:
+        return None
+    from strandline.engine.app.settings import read_settings
+
+    try:
+        known = [one.prices for one in read_settings(path).repositories.values() if one.prices]
+    except StrandlineError as error:
+        raise click.BadParameter(str(error)) from None
+    if len(known) != 1:
+        raise click.BadParameter(f"{len(known)} repositories have prices in {path}; one must")
+    return known[0]
 
 
 place_option = click.option(
@@ -149,8 +166,15 @@ def series(**options: Any) -> Report:
 @outputs
 @size_option("--size", "256MiB", "Bytes of dump.")
 @size_option("--log", "1MiB", "Bytes of a log backup.")
+@click.option(
+    "--prices",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    callback=prices_of,
+    metavar="FILE",
+    help="Money too, by the prices in this strandline.toml.",
+)
 def cost(**options: Any) -> Report:
-    """Requests and bytes of each operation."""
+    """Requests and bytes of each operation; and money."""
     from .suites.cost import cost
 
     return cost(**options, say=say)

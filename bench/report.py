@@ -1,7 +1,8 @@
 """What a suite has found: tables and charts of plain values, before anybody chose how to show them.
 
 A row is a dict by its columns' keys.  Units of values: "rate" bytes per second, "bytes", "seconds", "share" (1.0 is all), "ratio",
-"count", "text"; a pair is a range; None is what could not be measured.  `to_json` is what `--json` prints:
+"count", "money" (of which currency, says the column), "text"; a pair is a range; None is what could not be measured.  `to_json` is what
+`--json` prints:
 
     {"suite": ..., "settings": {...}, "machine": {...},
      "tables": {name: [row, ...]}, "charts": {name: {series: [[x, y], ...]}}, "notes": [...]}
@@ -11,13 +12,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from decimal import Decimal
 from typing import Any, Literal, TypeAlias
 
+from strandline.engine.base.costs import format_money
 from strandline.engine.base.units import format_size
 
 from .machine import machine
 
-Unit: TypeAlias = Literal["rate", "bytes", "seconds", "share", "ratio", "count", "text"]
+Unit: TypeAlias = Literal["rate", "bytes", "seconds", "share", "ratio", "count", "money", "text"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,4 +104,6 @@ def show(value: Any, unit: Unit) -> str:
             return f"{value:.2f}"
         case "count":
             return f"{value:,.0f}" if value == int(value) else f"{value:,.1f}"
+        case "money":
+            return format_money(Decimal(str(value)), "").strip()
     return str(value)

@@ -5,10 +5,14 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from decimal import Decimal
 
+import click
 import pytest
 from strandline.chunker.kernel import kernel_names
+from strandline.engine.base.costs import Prices
 
+from bench.__main__ import prices_of
 from bench.peers.strandline import Strandline
 from bench.suites import engine as engine_suite
 from bench.suites.compression import compression
@@ -94,7 +98,28 @@ def test_cost_counts_requests_and_bytes_of_each_operation(checked):
     assert rows["first full"]["up"] > rows["unchanged full"]["up"]
     assert rows["log backup, 256 KiB of incompressible"]["up"] > MIB // 4
     assert rows["restore with the logs"]["put"] == 0
-    assert "strandline" in {row["tool"] for row in found["tables"]["peers"]}
+    assert rows["restore with the logs"]["total"] <= rows["what it foretells"]["total"]
+    assert rows["dry run of a restore"]["total"] < rows["restore with the logs"]["total"]
+    assert rows["first full"]["added"] <= rows["first full"]["up"]
+    peers = {row["tool"]: row for row in found["tables"]["peers"]}
+    assert peers["strandline"]["year"] == 525_600 * peers["strandline"]["requests"]
+    assert peers["restic"]["year"] == [525_600 * 14] * 2
+    assert "cost" not in rows["first full"]
+
+
+def test_cost_is_money_where_there_are_prices(checked):
+    prices = Prices(currency="EUR", write_requests=Decimal(2), read_requests=Decimal(1), storage=Decimal(3))
+
+    found = checked(cost(size=2 * MIB, log=MIB // 4, prices=prices))
+
+    assert found["settings"]["currency"] == "EUR"
+    rows = {row["operation"]: row for row in found["tables"]["operations"]}
+    full = rows["first full"]
+    writes, reads = full["put"] + full["replace"] + full["scan"], full["get"] + full["stat"]
+    assert full["cost"] == pytest.approx((2 * (writes + 2) + reads + 2) / 1000)  # and to open
+    assert full["storage"] == pytest.approx(3 * full["added"] / 1e9)
+    peers = {row["tool"]: row for row in found["tables"]["peers"]}
+    assert peers["Kopia"]["cost"] == pytest.approx([525.6 * 20, 525.6 * 30 * 2])
 
 
 def test_compression_tries_groups_levels_and_dictionaries(checked):
@@ -127,6 +152,20 @@ def test_a_suite_is_a_command_that_prints_json_and_writes_a_page(tmp_path):
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["suite"] == "cost"
     assert "Requests" in (tmp_path / "page.html").read_text()
+
+
+def test_prices_come_from_a_configuration(tmp_path):
+    file = tmp_path / "strandline.toml"
+    file.write_text(
+        '[repositories.a]\nurl = "/a"\n[repositories.a.prices]\ncurrency = "EUR"\nstorage = 0.02\n'
+    )
+
+    assert prices_of(None, None, file) == Prices(currency="EUR", storage=Decimal("0.02"))
+    assert prices_of(None, None, None) is None
+    for text, says in (("[repositories", "line 1: not valid TOML"), ("", "0 repositories have prices")):
+        file.write_text(text)
+        with pytest.raises(click.BadParameter, match=says):
+            prices_of(None, None, file)
 
 
 @pytest.mark.parametrize("wrong", [["--size", "much"], ["--sise", "1MiB"]])

@@ -105,12 +105,13 @@ def _expect_nothing(params: dict[str, Any], **_: object) -> None:
     params["headers"].pop("Expect", None)
 
 
-_KINDS: dict[str, Kind] = {"GET": "get", "HEAD": "stat", "PUT": "put", "POST": "put", "DELETE": "delete"}
+_KINDS: dict[str, Kind] = {"GET": "get", "HEAD": "stat", "DELETE": "delete"}
+"""All others cost what a PUT does."""
 
 
 def _tell_request(request: Any, event_name: str, **_: object) -> None:
     operation = event_name.rpartition(".")[2]
-    kind = _KINDS[request.method]
+    kind = _KINDS.get(request.method, "put")
     if operation.startswith("List"):  # a GET that costs what a PUT does
         kind = "scan"
     elif operation == "DeleteObjects":  # a POST

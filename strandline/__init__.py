@@ -22,6 +22,7 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from .agents.base import Agent, Capture, CaptureRequest, SourceStream
     from .agents.registry import make_agent
+    from .engine.base.costs import Account, Cost, Prices, cost_of
     from .engine.base.errors import (
         BrokenChain,
         Damaged,
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
     from .store.urls import open_store
 
 _HOME = {
+    "Account": "engine.base.costs",
     "Agent": "agents.base",
     "BackupResult": "engine.ops.backup",
     "BrokenChain": "engine.base.errors",
@@ -53,12 +55,14 @@ _HOME = {
     "Capture": "agents.base",
     "CaptureRequest": "agents.base",
     "CheckReport": "engine.ops.check",
+    "Cost": "engine.base.costs",
     "Damaged": "engine.base.errors",
     "DoctorReport": "engine.ops.doctor",
     "Event": "engine.base.events",
     "Key": "engine.repo.keys",
     "NotFound": "engine.base.errors",
     "Operation": "engine.ops.operation",
+    "Prices": "engine.base.costs",
     "Refused": "engine.base.errors",
     "Repository": "engine.repo.repository",
     "RestorePlan": "engine.plan.chain",
@@ -70,6 +74,7 @@ _HOME = {
     "WrongKey": "engine.base.errors",
     "backup": "engine.ops.backup",
     "check": "engine.ops.check",
+    "cost_of": "engine.base.costs",
     "doctor": "engine.ops.doctor",
     "init_repository": "engine.ops.open",
     "make_agent": "agents.registry",
@@ -80,6 +85,7 @@ _HOME = {
 }
 
 __all__ = [
+    "Account",
     "Agent",
     "BackupResult",
     "BrokenChain",
@@ -87,12 +93,14 @@ __all__ = [
     "Capture",
     "CaptureRequest",
     "CheckReport",
+    "Cost",
     "Damaged",
     "DoctorReport",
     "Event",
     "Key",
     "NotFound",
     "Operation",
+    "Prices",
     "Refused",
     "Repository",
     "RestorePlan",
@@ -104,6 +112,7 @@ __all__ = [
     "WrongKey",
     "backup",
     "check",
+    "cost_of",
     "doctor",
     "init_repository",
     "make_agent",

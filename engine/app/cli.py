@@ -107,7 +107,7 @@ def backup(
 @click.option(
     "--stream", "streams", multiple=True, metavar="NAME", help="Only this stream (may be given again)."
 )
-@click.option("--dry-run", is_flag=True, help="Say what would be done.")
+@click.option("--dry-run", is_flag=True, help="Say what would be done, and what it would ask for.")
 @click.option(
     "--force",
     is_flag=True,

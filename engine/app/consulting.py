@@ -6,6 +6,7 @@ from rich.text import Text
 
 from ..ops import doctor as doctor_op
 from ..ops.finding import Finding, Severity
+from .bill import Bill
 from .build import opened
 from .context import Context
 from .exits import UNWELL
@@ -15,8 +16,10 @@ COLOURS: dict[Severity, str] = {"ok": "green", "note": "blue", "warning": "yello
 
 
 async def doctor(context: Context) -> None:
-    async with opened(context.repository()) as repo:
-        report = await context.follow(doctor_op.doctor(repo))
+    place = context.repository()
+    bill = Bill(place.prices)
+    async with opened(place, bill.counts) as repo:
+        report = await context.follow(doctor_op.doctor(repo), bill)
     if report.errors:
         context.exit_code = UNWELL
     for finding in report.findings:

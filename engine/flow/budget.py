@@ -82,6 +82,11 @@ class Share:
         return max(6, min(34, self.memory // 5 // PAGE))
 
     @property
+    def pages_in_order(self) -> int:
+        """The same of one that is sent in order: as many again are full and wait for their turn."""
+        return self.pages // 2
+
+    @property
     def slabs(self) -> int:
         """Mebibytes of what is taken from an older file that may be begun and not full."""
         return max(2, min(8, self.memory // 16 // MIB))

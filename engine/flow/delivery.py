@@ -108,7 +108,7 @@ class InOrder(Sink):
     _gaps: list[tuple[int, int]] = field(default_factory=list)
 
     def slots(self, share: Share) -> int:
-        return share.pages // 2
+        return share.pages_in_order
 
     def keep(self, at: int, page: memoryview, skipped: Sequence[Skipped]) -> bytes:
         return bytes(page)
@@ -234,7 +234,7 @@ async def deliver(
         fetched: Lane[_Begun | _Piece, _Begun | _Fetched] = Lane(tasks, fetch, share.pieces * RANGE, _weight)
         opened: Lane[_Begun | list[_Sealed], _Begun | _Opened] = Lane(tasks, open_batch, share.width)
         unpacked: Lane[_Begun | _Step, _Begun | _Step] = Lane(tasks, unpack, 2 * share.width)
-        tasks.start_soon(_plan_reads, batches, fetched, slots - 2)
+        tasks.start_soon(_plan_reads, batches, fetched, slots)
         tasks.start_soon(_split_frames, fetched, opened)
         tasks.start_soon(_place_frames, opened, unpacked, assembly)
         digest = _Digest()
@@ -326,16 +326,23 @@ def _fitting() -> Iterator[None]:
         raise Damaged(str(error)) from error
 
 
+def windows(rows: bytes, at: int, slots: int) -> Iterator[Window]:
+    """The windows that *rows*, which begin at *at* of the stream, are restored in when there are so many slots."""
+    place = 0
+    while place < len(rows):
+        with _fitting():
+            window = make_window(rows, place, at, page=PAGE, most_pages=slots - 2)
+        place, at = window.next, window.end
+        yield window
+
+
 async def _plan_reads(
-    batches: AsyncIterable[bytes], fetched: Lane[_Begun | _Piece, _Begun | _Fetched], most_pages: int
+    batches: AsyncIterable[bytes], fetched: Lane[_Begun | _Piece, _Begun | _Fetched], slots: int
 ) -> None:
     at = 0
     async for rows in batches:
-        place = 0
-        while place < len(rows):
-            with _fitting():
-                window = make_window(rows, place, at, page=PAGE, most_pages=most_pages)
-            place, at = window.next, window.end
+        for window in windows(rows, at, slots):
+            at = window.end
             await fetched.submit(_Begun(window))
             for number, extent in enumerate(window.extents):
                 pack, begin, end = extent

@@ -98,7 +98,7 @@ async def stream_rows(
 
     *source* may be None for a recipe of depth 0.
     """
-    async for level, data in _levels(recipe, source, id_key=id_key, share=share, cpu=cpu):
+    async for level, data in levels(recipe, source, id_key=id_key, share=share, cpu=cpu):
         for row in decode_rows(data):
             yield level, row
 
@@ -107,13 +107,15 @@ async def _stream_rows(
     recipe: Recipe, source: PackSource, *, id_key: bytes, share: Share, cpu: anyio.CapacityLimiter
 ) -> bytes:
     """The rows of the stream itself, encoded."""
-    return [rows async for _, rows in _levels(recipe, source, id_key=id_key, share=share, cpu=cpu)][-1]
+    return [rows async for _, rows in levels(recipe, source, id_key=id_key, share=share, cpu=cpu)][-1]
 
 
-async def _levels(
+async def levels(
     recipe: Recipe, source: PackSource | None, *, id_key: bytes, share: Share, cpu: anyio.CapacityLimiter
 ) -> AsyncIterator[tuple[int, bytes]]:
-    """(level, encoded rows).
+    """(level, encoded rows): those of every level, from the recipe's own depth down to 0, the stream itself.
+
+    *source* may be None for a recipe of depth 0.
 
     A deep recipe is a stream of rows, restored first, level by level.  A level is held in memory: a fresh TiB is a few MiB
     of rows, a badly fragmented one some hundred.

@@ -18,7 +18,7 @@ from ..base.errors import StrandlineError
 from ..base.events import Emit, Finished, Phase, Started
 from ..repo.repository import Repository
 from .finding import Check, Finding, Patient, Severity
-from .operation import Operation
+from .operation import Operation, account_of
 from .repository_checks import check_configuration, check_index, check_keys, check_leases
 from .store_checks import check_conditional_writes, check_store, check_uploads
 
@@ -74,7 +74,9 @@ def doctor(
                 report.findings.append(Finding("error", name, message, error.hint))
         seconds = time.monotonic() - began
         verdict = "well" if not report.errors else f"{report.errors} error(s)"
-        emit(Finished(repo.id, "doctor", seconds, 0, 0, 0, dict(counts.requests), result=verdict))
+        account = account_of(counts)
+        requests = dict(account.requests)
+        emit(Finished(repo.id, "doctor", seconds, 0, 0, 0, requests, result=verdict, account=account))
         return report
 
     return Operation(run)

@@ -9,20 +9,19 @@ the forecast has that request, and is no longer exact.  (A restore forgets the k
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import anyio
 
 from ..base.costs import Account
 from ..base.ids import PackId
-from ..flow.budget import Share
-from ..flow.egress import PackSource, stream_rows
-from ..flow.reads import Extent, Stretch, extents, windows
+from ..flow.budget import RANGE, Share
+from ..flow.delivery import windows
+from ..flow.egress import levels
+from ..flow.source import PackSource
 from ..format.recipe import Recipe
-
-_ROWS = 1 << 17
-"""Rows held at once: several windows of them."""
+from ..format.window import Extent, Window
 
 
 @dataclass(slots=True)
@@ -46,24 +45,13 @@ class Reads:
     def account(self) -> Account:
         return Account({"get": self.requests} if self.requests else {}, 0, self.down)
 
-    async def add(self, recipe: Recipe, source: PackSource, window: int) -> None:
-        """A stream will be read through *source*, in windows of *window* plain bytes."""
+    async def add(self, recipe: Recipe, source: PackSource, *, in_order: bool) -> None:
+        """A stream will be read through *source*: in order, or into a file."""
         reading = _Reading(self, source, self._opened.setdefault(source, set()))
-        level = recipe.depth
-        rows: list[Stretch] = []
-        async for depth, row in stream_rows(
-            recipe, source, id_key=self.id_key, share=self.share, cpu=self.cpu
-        ):
-            if depth != level:
-                reading.take(windows(rows, self.share.window))
-                reading.end()
-                level, rows = depth, []
-            rows.append(row)
-            if len(rows) == _ROWS:
-                *complete, rows = windows(rows, self.share.window if level else window)
-                reading.take(complete)
-        reading.take(windows(rows, self.share.window if level else window))
-        reading.end()
+        async for level, rows in levels(recipe, source, id_key=self.id_key, share=self.share, cpu=self.cpu):
+            slots = self.share.pages_in_order if level or in_order else self.share.pages
+            reading.take(windows(rows, 0, slots))
+            reading.end()
 
 
 class _Reading:
@@ -76,21 +64,20 @@ class _Reading:
         self._begun: set[PackId] = set()
         self._further: set[PackId] = set()
 
-    def take(self, found: Iterable[Sequence[Stretch]]) -> None:
+    def take(self, found: Iterable[Window]) -> None:
         for window in found:
-            for extent in extents(window):
-                if not self._source.embeds(extent.pack):
+            for extent in window.extents:
+                if not self._source.embeds(extent[0]):
                     self._count(extent)
 
     def _count(self, extent: Extent) -> None:
-        reads, pack = self._reads, extent.pack
-        for _, size in extent.pieces():
-            reads.requests += 1
-            reads.down += size
+        reads, (pack, start, end) = self._reads, extent
+        reads.requests += -(-(end - start) // RANGE)
+        reads.down += end - start
         if pack in self._opened:
             return
-        among = self._further if extent.start else self._begun
-        if extent.start and pack not in among:
+        among = self._further if start else self._begun
+        if start and pack not in among:
             reads.requests += 1
             reads.down += reads.header
         among.add(pack)

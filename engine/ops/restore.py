@@ -255,8 +255,7 @@ class _Restore:
         reads = Reads(repo.secrets.id_key, header_size(repo.config.encryption), share, self.budget.cpu)
         wanted = self._wanted(chosen)
         for snapshot, record in wanted:
-            window = share.slabs << 20 if files else share.window
-            await reads.add(record.recipe, sources.of(snapshot), window)
+            await reads.add(record.recipe, sources.of(snapshot), in_order=not files)
         limit = "" if reads.exact else "at most"
         if not files and not isinstance(self.to, Sequence):
             limit = "at most"  # an agent need not read all that it is given

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from decimal import Decimal
 from fractions import Fraction
+from typing import get_args
 
 import pytest
 from hypothesis import given
@@ -20,6 +22,7 @@ from strandline.engine.base.costs import (
     format_cost,
     format_money,
 )
+from strandline.store.base import Kind
 
 SOME = Prices(
     currency="USD",
@@ -50,6 +53,11 @@ accounts = st.builds(
     st.integers(0, 1 << 60),
     st.dictionaries(st.integers(0, 1 << 40), st.integers(0, 1 << 20), max_size=5),
 )
+
+
+def test_every_kind_of_request_has_its_price():
+    assert set(CLASSES) == set(get_args(Kind))
+    assert set(CLASSES.values()) <= {one.name for one in fields(Prices)}
 
 
 def test_a_log_backup_of_a_megabyte():

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from strandline.engine.base.costs import Account
 from strandline.engine.flow.recipes import RecipeBuilder
 from strandline.engine.format.keyslot import Argon2
+from strandline.engine.ops.restore import Target
 from strandline.engine.repo.keys import Key
 from strandline.engine.repo.repository import Repository, create_repository, opened_repository
 from strandline.store.s3 import S3Store
@@ -26,15 +27,13 @@ from .test_scatter import KEY, RANDOM, edit, edited, fresh
 MIB = 1 << 20
 
 
-async def forecast(
-    repo: Repository, to: strandline.Target | None = None, **more: object
-) -> tuple[Account, str]:
+async def forecast(repo: Repository, to: Target | None = None, **more: object) -> tuple[Account, str]:
     result = await strandline.restore(repo, series="s", to=to, dry_run=True, **more)  # type: ignore[arg-type]
     assert result.forecast is not None
     return result.forecast.account, result.forecast.limit
 
 
-async def restore(repo: Repository, to: strandline.Target, **more: object) -> Account:
+async def restore(repo: Repository, to: Target, **more: object) -> Account:
     result = await strandline.restore(repo, series="s", to=to, **more)  # type: ignore[arg-type]
     assert result.forecast is None
     return result.account

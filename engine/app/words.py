@@ -68,5 +68,5 @@ def count(number: int, what: str) -> str:
 
 def requests(kinds: Mapping[str, int]) -> str:
     """`12 requests (5 put, 7 get)`."""
-    each = ", ".join(f"{number} {kind}" for kind, number in sorted(kinds.items()) if number)
+    each = ", ".join(f"{number} {kind.replace('_', ' ')}" for kind, number in sorted(kinds.items()) if number)
     return count(sum(kinds.values()), "request") + (f" ({each})" if each else "")

@@ -88,6 +88,8 @@ CLASSES = {
     "get": "read_requests",
     "stat": "read_requests",
     "delete": "delete_requests",
+    "delete_many": "delete_requests",
+    "probe": "write_requests",
 }
 """Which price a kind of request has."""
 

@@ -2,7 +2,8 @@
 
 Both are msgpack maps, sealed (`sealed`, kinds "lease" and "gc", place: the object's full name).  Their times are for people;
 whoever decides by time uses the store's Last-Modified.  `first_put` is the store's time of the lease's first PUT, seconds
-since 1970 UTC, known from the first renewal on: a pack younger than it may be named by this writer.
+since 1970 UTC, known from the first renewal on (until then the object's own time says it): a pack younger than it may be named by
+this writer.
 
 A gc record, `gc/<id>`, names packs that one collector condemned: whoever reads it counts their chunks as absent.  Its moves
 (chunks copied elsewhere) come with the collector, and with a word in the configuration's `required`.

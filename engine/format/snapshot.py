@@ -8,7 +8,8 @@ absent have the defaults below.  Times are microseconds since 1970 UTC.
 a series always sorts in the order it was made in, even when a clock was set back.
 
 `position` is where the source's log stood at the moment that the snapshot shows (mode "log": where the chain ends now),
-`parent` the id of the snapshot that a log snapshot continues, `base` that of the full its chain began with.  `embedded`
+`parent` the id of the snapshot that a log snapshot continues, `base` that of the full its chain began with, `base_utc` the `<utc>`
+in that full's name (older clients did not write it).  `embedded`
 holds whole packs that were not worth an object of their own; their id is the SHA-256 of their bytes, as for any pack.
 Log streams carry their extent.
 """
@@ -105,6 +106,7 @@ class Snapshot(msgspec.Struct, frozen=True, omit_defaults=True):
     statistics: Statistics = Statistics()
     gc_known: tuple[str, ...] = ()
     embedded: tuple[bytes, ...] = ()
+    base_utc: str = ""
 
     @property
     def size(self) -> int:

@@ -13,9 +13,11 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeAlias
 
 import anyio
 import lmdb
+import msgspec
 from anyio import to_thread
 
 from ...agents.base import Agent, CaptureRequest, Mode, SourceStream
@@ -41,9 +43,10 @@ from ..base.events import (
 from ..base.ids import PackId, random_id
 from ..flow.blocks import Blocks
 from ..flow.budget import Budget, Share
+from ..flow.closing import closing
 from ..flow.ingest import IngestContext, ingest, settle
 from ..flow.recipes import RecipeBuilder
-from ..format.names import PACKS, pack_name, parse_pack, utc_micros, utc_text
+from ..format.names import PACKS, pack_name, parse_pack, parse_snapshot, utc_micros, utc_text
 from ..format.snapshot import PositionRecord, Snapshot, Statistics, StreamRecord
 from ..repo.compress import Policy
 from ..repo.index import Index
@@ -51,11 +54,17 @@ from ..repo.leases import HeldLease, holding_lease, read_condemned
 from ..repo.renewal import Renewal
 from ..repo.repository import DOMAIN, Repository
 from ..repo.session import Session, writing
-from ..repo.snapshots import SnapshotName, commit_snapshot
+from ..repo.snapshots import SnapshotName, commit_snapshot, looks_back, named
 from .operation import Operation, account_of, root_cause, source_failure
 from .records import extent_record, position_of, position_record, source_record
 
 CLIENT = "strandline 0.1.0"
+AT_A_LOOK = 2000
+"""Packs whose presence one full looks at: two requests of a store that lists a thousand names at a time."""
+
+NEWEST, CUTS, LOOKED = "newest", "cuts", "looked"
+"""Kinds of hints: the newest snapshot's name, by series; the last full's cuts, by series; the pack that the last look ended with."""
+
 LONG_RUN = 3600.0
 """Seconds after which even a run without a lease checks its packs: it may have been suspended."""
 
@@ -102,13 +111,19 @@ class _Tally:
         self.total = None if self.total is None or size is None else self.total + size
 
 
+Cuts: TypeAlias = dict[tuple[str, str, int], tuple[str, int]]
+"""(rule, mean) that streams were cut with, by name, kind and page size."""
+
+
 @dataclass(frozen=True, slots=True)
 class _History:
-    """What the series has so far.  *chain* is the newest snapshot with a position, *full* the full it began with."""
+    """What the series has so far.  *newest* is its last name, *chain* its newest snapshot if that has a position, *base* the `<utc>`
+    in the name of the full that a log would belong to; *cuts* those of the last full."""
 
     newest: SnapshotName | None = None
     chain: Snapshot | None = None
-    full: Snapshot | None = None
+    base: str = ""
+    cuts: Cuts = field(default_factory=dict)
 
 
 def backup(
@@ -184,7 +199,7 @@ class _Backup:
         store = ObservedStore(self.repo.store, self.counts)
         repo = self.repo.over(store)
         started = self.now()
-        history = await self._history(repo)
+        history = await self._history(repo, started)
         if self.mode == "log" and history.chain is None:
             raise Refused(
                 "there is no full backup that a log backup could continue", hint="Take a full backup first."
@@ -199,21 +214,51 @@ class _Backup:
         self.warnings.append(message)
         self.emit(Warned(self.series, message))
 
-    async def _history(self, repo: Repository) -> _History:
-        names = await repo.snapshots(self.series)
-        newest = await self._newest(repo, names)
-        if newest is None:
-            return _History(names[-1] if names else None)
-        if newest.mode == "full" or not newest.base:
-            return _History(names[-1], newest if newest.position else None, newest)
-        bases = [name for name in names if name.id == newest.base] if self.mode == "full" else []
-        return _History(names[-1], newest if newest.position else None, await self._newest(repo, bases))
+    async def _history(self, repo: Repository, now: int) -> _History:
+        """Look back no further than is needed: a series may have a name for each minute of years."""
+        last: SnapshotName | None = None
+        seen: set[str] = set()
+        for since in looks_back(now, await self._known(repo)):
+            names = await repo.snapshots(self.series, since=since)
+            last = names[-1] if names else last
+            found = await self._newest(repo, [name for name in names if name.name not in seen])
+            if found is not None:
+                return await self._history_of(repo, last, *found)
+            seen |= {name.name for name in names}
+        return _History(last)
 
-    async def _newest(self, repo: Repository, names: Sequence[SnapshotName]) -> Snapshot | None:
+    async def _known(self, repo: Repository) -> str:
+        """The `<utc>` of a snapshot that we saw here before."""
+        parts = parse_snapshot((await repo.hints.get(NEWEST, self.series)).decode(errors="replace"))
+        return parts[1] if parts is not None and parts[0] == self.series else ""
+
+    async def _history_of(
+        self, repo: Repository, last: SnapshotName | None, name: SnapshotName, newest: Snapshot
+    ) -> _History:
+        chain = newest if newest.position else None
+        if newest.mode == "full" or not newest.base:
+            return _History(last, chain, name.utc, _cuts(newest))
+        if self.mode == "log":
+            return _History(last, chain, newest.base_utc)
+        # Its cuts are remembered here, as a rule; else the full is read, and looked for if a client wrote the log that did not say
+        # where it is.
+        cuts = _decode_cuts(await repo.hints.get(CUTS, self.series), newest.base)
+        if cuts is None:
+            if newest.base_utc:
+                names = [named(self.series, newest.base_utc, newest.base)]
+            else:
+                names = [name for name in await repo.snapshots(self.series) if name.id == newest.base]
+            found = await self._newest(repo, names)
+            cuts = _cuts(found[1]) if found else {}
+        return _History(last, chain, newest.base_utc, cuts)
+
+    async def _newest(
+        self, repo: Repository, names: Sequence[SnapshotName]
+    ) -> tuple[SnapshotName, Snapshot] | None:
         """The newest of *names* that can be read: one that is damaged, or planted, must not stop the series."""
         for name in reversed(names):
             try:
-                return await repo.load(name)
+                return name, await repo.load(name)
             except ObjectMissing:
                 continue
             except Damaged as error:
@@ -291,6 +336,7 @@ class _Backup:
                 position=position,
                 parent=history.chain.id if history.chain and self.mode == "log" else "",
                 base=(history.chain.base or history.chain.id) if history.chain and self.mode == "log" else "",
+                base_utc=history.base if self.mode == "log" else "",
                 facts=dict(end.facts),
                 streams=tuple(
                     StreamRecord(
@@ -336,6 +382,9 @@ class _Backup:
         if index is not None:
             with suppress(lmdb.Error):
                 await to_thread.run_sync(index.remember_sparse, self.series, renewal.sparse())
+            await repo.hints.put(NEWEST, self.series, name.encode())
+            if self.mode == "full":
+                await repo.hints.put(CUTS, self.series, _encode_cuts(snapshot))
         return snapshot, name
 
     async def _sparse(self, index: Index | None) -> dict[PackId, bytes]:
@@ -358,14 +407,36 @@ class _Backup:
         hinted = index.packs()
         if not hinted:
             return lease.condemned
-        stored = {parse_pack(info.name) async for info in repo.store.scan(PACKS)}
-        lost = hinted - stored
+        lost = await self._lost(repo, hinted)
         if lost:
             self._warn(
                 f"{len(lost)} pack(s) that the index names are gone from the store: their data is stored again where this "
                 "backup has it; run `strandline check` to see which older snapshots have lost data"
             )
-        return lease.condemned | frozenset(lost)
+        return lease.condemned | lost
+
+    async def _lost(self, repo: Repository, hinted: frozenset[PackId]) -> frozenset[PackId]:
+        """Those of *hinted* that a look at the store's packs does not find.
+
+        A look has an end, however many packs there are; the next one goes on from there.  So a lost pack shows within a few fulls.
+        """
+        first = (await repo.hints.get(LOOKED, "packs")).decode(errors="replace")
+        if first != PACKS and parse_pack(first) is None:
+            first = PACKS if len(hinted) <= AT_A_LOOK else f"{PACKS}{random_id()[:2]}/"
+        seen: list[str] = []
+        async with closing(repo.store.scan(PACKS, after=first)) as infos:
+            async for info in infos:
+                seen.append(info.name)
+                if len(seen) == AT_A_LOOK:
+                    break
+        last = seen[-1] if len(seen) == AT_A_LOOK else ""
+        await repo.hints.put(LOOKED, "packs", (last or PACKS).encode())
+        stored = {parse_pack(name) for name in seen}
+        return frozenset(
+            pack
+            for pack in hinted
+            if first < (name := pack_name(pack)) and (not last or name <= last) and pack not in stored
+        )
 
     async def _stream(
         self, repo: Repository, stream: SourceStream, history: _History, context: IngestContext, tally: _Tally
@@ -381,12 +452,11 @@ class _Backup:
 
     def _params(self, stream: SourceStream, history: _History, share: Share) -> CutParams:
         """What the series cut this stream with before; else the default for its kind and size."""
-        for known in history.full.streams if history.full else ():
-            if (known.name, known.kind, known.page_size) == (stream.name, stream.kind, stream.page_size):
-                try:
-                    return CutParams(known.rule, known.mean)  # type: ignore[arg-type]  # it checks the rule
-                except ValueError:
-                    break  # a rule of a later version: we cut by ours, and store the stream once more
+        if known := history.cuts.get((stream.name, stream.kind, stream.page_size)):
+            with suppress(
+                ValueError
+            ):  # a rule of a later version: we cut by ours, and store the stream once more
+                return CutParams(*known)  # type: ignore[arg-type]  # it checks the rule
         if stream.kind == "log" and self.grain is None:
             # Chunks of a megabyte can be four: where memory is short, a quarter of that does as well for logs.
             return default_params(
@@ -411,6 +481,23 @@ async def _all_stored(repo: Repository, packs: set[PackId]) -> bool:
         except ObjectMissing:
             return False
     return True
+
+
+def _cuts(full: Snapshot) -> Cuts:
+    return {(one.name, one.kind, one.page_size): (one.rule, one.mean) for one in full.streams}
+
+
+def _encode_cuts(full: Snapshot) -> bytes:
+    return msgspec.msgpack.encode((full.id, _cuts(full)))
+
+
+def _decode_cuts(hint: bytes, full: str) -> Cuts | None:
+    """The cuts of *full*, if the hint is about it."""
+    try:
+        ident, cuts = msgspec.msgpack.decode(hint, type=tuple[str, Cuts])
+    except (msgspec.MsgspecError, ValueError):
+        return None
+    return cuts if ident == full else None
 
 
 _FAR = "9000"

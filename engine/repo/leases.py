@@ -1,11 +1,13 @@
 """Leases: a writer's presence, by FORMAT's "order of writing".
 
     take      PUT leases/<id>
-    then      read gc/: chunks in condemned packs count as absent; renew, naming the records read
+    then      read gc/: chunks in condemned packs count as absent; renew, naming the records read, if there are any
     ...       renew every third of the term while at work
     commit    the snapshot's PUT, elsewhere
     then      look for leases/<id>.over; if it is there, check that every pack named still exists
     last      delete the lease
+
+A lease that was never renewed tells the time of its first PUT by itself, and names no record, as is right if there was none to read.
 
 A lease that cannot be renewed is not an error of its own: if it runs out it is taken over, and that shows after the commit.
 """
@@ -40,6 +42,7 @@ class HeldLease:
         self._seal = seal
         self._lease = lease
         self._now = now
+        self._alone = False
         self.condemned: frozenset[PackId] = frozenset()
 
     @property
@@ -50,28 +53,38 @@ class HeldLease:
     def gc_known(self) -> tuple[str, ...]:
         return self._lease.gc_known
 
-    async def put(self) -> None:
+    async def renew(self) -> None:
+        if not self._lease.first_put:
+            first_put = (await self._store.stat(self.name)).modified
+            self._lease = msgspec.structs.replace(self._lease, first_put=first_put)
+        await self._put()
+
+    async def _put(self) -> None:
         self._lease = msgspec.structs.replace(self._lease, renewed=self._now())
         sealed = self._seal.seal("lease", self.name.encode(), encode_record(self._lease))
         await self._store.replace(self.name, sealed)
 
     async def begin(self) -> None:
         """Take it, then read gc records, then say which were read."""
-        await self.put()
-        first_put = (await self._store.stat(self.name)).modified
+        await self._put()
         known, self.condemned = await read_condemned(self._store, self._seal)
-        self._lease = msgspec.structs.replace(self._lease, first_put=first_put, gc_known=known)
-        await self.put()
+        if known:
+            self._lease = msgspec.structs.replace(self._lease, gc_known=known)
+            await self.renew()
 
     async def was_taken_over(self) -> bool:
         try:
             await self._store.stat(self.name + OVER)
         except ObjectMissing:
+            self._alone = True
             return False
         return True
 
     async def end(self) -> None:
-        await self._store.delete_many((self.name, self.name + OVER))
+        if self._alone:  # an `.over` that came after we had looked is a word about a lease that is gone: a collector sweeps it
+            await self._store.delete(self.name)
+        else:
+            await self._store.delete_many((self.name, self.name + OVER))
 
 
 async def read_condemned(store: ReadStore, seal: ObjectSeal) -> tuple[tuple[str, ...], frozenset[PackId]]:
@@ -110,7 +123,7 @@ async def holding_lease(
                 while True:
                     await sleep(term / 3)
                     try:
-                        await held.put()
+                        await held.renew()
                     except StoreError:
                         continue  # the next turn tries again; running out shows after the commit
 

@@ -35,6 +35,7 @@ from ..format.keyslot import Argon2, Secrets
 from ..format.names import CONFIG, config_name
 from ..format.sealed import ObjectSeal
 from ..format.snapshot import Snapshot
+from .hints import Hints
 from .index import Index, sync_index
 from .keys import Key, add_slot, unlock
 from .once import put_once
@@ -51,6 +52,7 @@ class Repository:
         self.config = config
         self.secrets = secrets
         self.seal = ObjectSeal(config.encryption, secrets.meta_key)
+        self.hints = Hints(None if cache is None else cache / self.id / "hints")
         self._shared = _SharedIndex(cache)
 
     @property
@@ -100,9 +102,9 @@ class Repository:
                     self._shared.index = await to_thread.run_sync(Index.open, directory)
             return self._shared.index
 
-    async def snapshots(self, series: str | None = None) -> list[SnapshotName]:
-        """Names of all snapshots, oldest first within each series; nothing is read for it."""
-        return await list_snapshots(self.store, series)
+    async def snapshots(self, series: str | None = None, *, since: str = "") -> list[SnapshotName]:
+        """Names of all snapshots (*since*: from this utc text on), oldest first within each series; nothing is read for it."""
+        return await list_snapshots(self.store, series, since=since)
 
     async def load(self, name: SnapshotName | str) -> Snapshot:
         return await load_snapshot(self.store, self.seal, name if isinstance(name, str) else name.name)

@@ -7,9 +7,14 @@ from dataclasses import dataclass
 from ...store.base import ReadStore, Store
 from ...store.errors import ObjectMissing
 from ..base.errors import Damaged, NotFound
-from ..format.names import SNAPSHOTS, parse_snapshot, series_prefix, snapshot_name
+from ..format.names import SNAPSHOTS, parse_snapshot, series_prefix, snapshot_name, utc_text
 from ..format.sealed import ObjectSeal
 from ..format.snapshot import Snapshot, decode_snapshot, encode_snapshot
+
+LOOK = 15 * 3600 * 1_000_000
+"""Microseconds that a first look for the newest snapshots goes back: of one a minute, as many as one request lists."""
+
+LONG_LOOK = 32 * 24 * 3600 * 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,15 +27,36 @@ class SnapshotName:
     id: str
 
 
-async def list_snapshots(store: ReadStore, series: str | None = None) -> list[SnapshotName]:
-    """All snapshots, or those of *series*, oldest first within each series."""
+def named(series: str, utc: str, snapshot: str) -> SnapshotName:
+    """The name of a snapshot that we have heard of."""
+    return SnapshotName(f"{series_prefix(series)}{utc}-{snapshot}", series, utc, snapshot)
+
+
+async def list_snapshots(
+    store: ReadStore, series: str | None = None, *, since: str = ""
+) -> list[SnapshotName]:
+    """All snapshots, or those of *series* (*since*: from this utc text on), oldest first within each series."""
     prefix = SNAPSHOTS if series is None else series_prefix(series)
     found = []
-    async for info in store.scan(prefix):
+    async for info in store.scan(prefix, after=prefix + since if since else ""):
         parts = parse_snapshot(info.name)
         if parts is not None:
             found.append(SnapshotName(info.name, *parts))
     return found
+
+
+def looks_back(now: int, known: str) -> list[str]:
+    """Where to begin a listing that is to find a series' newest snapshots, as utc texts: further and further back, at last anywhere.
+
+    *known* is that of a snapshot that was there once.  No listing has an end, so that what lies beyond our clock is in each.
+    """
+    spans = [known] if known else [_before(now, LOOK)]
+    spans += [_before(now, LONG_LOOK), ""]
+    return [one for number, one in enumerate(spans) if all(one < other for other in spans[:number])]
+
+
+def _before(now: int, span: int) -> str:
+    return utc_text(max(0, now - span))
 
 
 async def load_snapshot(store: ReadStore, seal: ObjectSeal, name: str) -> Snapshot:

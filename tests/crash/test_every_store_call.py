@@ -97,7 +97,7 @@ async def test_a_lost_answer_at_any_call_costs_a_retry_only(tmp_path: Path, mode
 
 
 async def test_a_full_store_at_any_put_leaves_no_snapshot(tmp_path: Path) -> None:
-    for number in range(1, 6):
+    for number in range(1, 5):
         store = await repository(tmp_path)
         faulty = FaultyStore(store)
         async with opened_repository(faulty, key=KEY, cache=tmp_path / "cache") as repo:

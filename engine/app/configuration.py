@@ -38,6 +38,7 @@ password = { env = "SHOP_PASSWORD" }                # never the password itself
 repository = "main"                                 # may be left out
 grain = "8KiB"                                      # mean size of chunks, for streams that are new
 compression = "default"                             # or "fast", "high"
+dedup = "repository"                                # or "source", or any name: with whom it shares its chunks
 staging = "/var/tmp"
 
 [targets.fresh]                                     # for `strandline restore shop --into fresh`: fields as of a source
@@ -99,6 +100,7 @@ class SourceSettings:
     repository: str = ""
     grain: int | None = None
     compression: Policy = "default"
+    dedup: str = "repository"
     staging: Path | None = None
     missing: str = ""
 

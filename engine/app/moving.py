@@ -69,6 +69,7 @@ async def backup(context: Context, settings: SourceSettings, mode: Mode) -> None
             budget=context.budget,
             grain=settings.grain,
             compression=settings.compression,
+            dedup=settings.dedup,
             staging=settings.staging,
         )
         result = await context.follow(operation, bill)

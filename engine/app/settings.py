@@ -27,8 +27,9 @@ from ...store.hours import Hours, RateByHour, parse_hours
 from ...store.s3_settings import BadSetting, S3Settings, parse_s3_url
 from ...store.urls import is_s3
 from ..base.costs import GB, GIB, ZERO, Prices
-from ..base.errors import BadConfiguration
+from ..base.errors import BadConfiguration, Refused
 from ..base.units import parse_size
+from ..format.names import domain_of, quote
 from ..repo.compress import POLICIES
 from .configuration import MEMORY, NAME, RepositorySettings, Settings, SourceSettings, nearest
 from .toml_lines import KeyPath
@@ -98,6 +99,7 @@ class SourceTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     repository: str = ""
     grain: str = ""
     compression: str = "default"
+    dedup: str = "repository"
     staging: str = ""
 
 
@@ -285,9 +287,14 @@ class _Reader(TableReader):
         if compression is None:
             hint = nearest(found.compression, POLICIES) or f"Known are {', '.join(POLICIES)}."
             raise self.error((*where, "compression"), f"no compression is called `{found.compression}`", hint)
+        try:
+            quote(domain_of(found.dedup, name))
+        except Refused as error:
+            hint = "Write `repository`, `source`, or a group's name."
+            raise self.error((*where, "dedup"), f"`dedup`: {error}", hint) from error
         staging = Path(found.staging).expanduser() if found.staging else None
         return SourceSettings(
-            name, found.kind, options, found.repository, grain, compression, staging, missing
+            name, found.kind, options, found.repository, grain, compression, found.dedup, staging, missing
         )
 
     def _options(self, kind: str, table: Table, where: KeyPath) -> tuple[Table, str]:

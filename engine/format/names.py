@@ -11,6 +11,7 @@
 
 A series or domain is the user's word, quoted: characters other than `A-Z a-z 0-9 . _ - @ +`, and a leading `.` or `-`,
 become `=` and two lower-case hex digits for each byte of their UTF-8 form.  A quoted word is at most 200 characters long.
+A domain is `main` for all sources that share the repository's, `@` and the series for one of its own, `+` and a name for a group's.
 Quoting is reversible, and each word has one quoted form: a name that holds another form is none of ours.  What has no UTF-8
 form (a lone surrogate) is refused.
 """
@@ -32,6 +33,7 @@ SNAPSHOTS = "snapshots/"
 LEASES = "leases/"
 GC = "gc/"
 DOCTOR = "doctor/"
+DOMAIN = "main"
 OVER = ".over"
 
 _PLAIN = re.compile(r"[A-Za-z0-9._\-@+]")
@@ -87,6 +89,13 @@ def parse_pack(name: str) -> PackId | None:
     """The id in a pack's name; None for any other name."""
     match = _PACK.fullmatch(name)
     return bytes.fromhex(match[2]) if match else None
+
+
+def domain_of(dedup: str, series: str) -> str:
+    """The dedup domain of a source: the "repository"'s, the "source"'s own, or that of the group called *dedup*."""
+    if not dedup:
+        raise Refused("a dedup domain without a name")
+    return DOMAIN if dedup == "repository" else f"@{series}" if dedup == "source" else f"+{dedup}"
 
 
 def index_prefix(domain: str) -> str:

@@ -46,13 +46,13 @@ from ..flow.budget import Budget, Share
 from ..flow.closing import closing
 from ..flow.ingest import IngestContext, ingest, settle
 from ..flow.recipes import RecipeBuilder
-from ..format.names import PACKS, pack_name, parse_pack, parse_snapshot, utc_micros, utc_text
+from ..format.names import PACKS, domain_of, pack_name, parse_pack, parse_snapshot, utc_micros, utc_text
 from ..format.snapshot import PositionRecord, Snapshot, Statistics, StreamRecord
 from ..repo.compress import Policy
 from ..repo.index import Index
 from ..repo.leases import HeldLease, holding_lease, read_condemned
 from ..repo.renewal import Renewal
-from ..repo.repository import DOMAIN, Repository
+from ..repo.repository import Repository
 from ..repo.session import Session, writing
 from ..repo.snapshots import SnapshotName, commit_snapshot, looks_back, named
 from .operation import Operation, account_of, root_cause, source_failure
@@ -62,8 +62,8 @@ CLIENT = "strandline 0.1.0"
 AT_A_LOOK = 2000
 """Packs whose presence one full looks at: two requests of a store that lists a thousand names at a time."""
 
-NEWEST, CUTS, LOOKED = "newest", "cuts", "looked"
-"""Kinds of hints: the newest snapshot's name, by series; the last full's cuts, by series; the pack that the last look ended with."""
+NEWEST, CUTS, DOMAIN_OF, LOOKED = "newest", "cuts", "domain", "looked"
+"""Kinds of hints: of each series the newest snapshot's name, the last full's cuts, the dedup domain; the pack that a look ended with."""
 
 LONG_RUN = 3600.0
 """Seconds after which even a run without a lease checks its packs: it may have been suspended."""
@@ -136,15 +136,28 @@ def backup(
     grain: int | None = None,
     staging: Path | None = None,
     compression: Policy = "default",
+    dedup: str = "repository",
     now: Now = system_now,
 ) -> Operation[BackupResult]:
     """Back up what *agent* captures, as a snapshot of *series*.
 
     *mode* "log" takes what the source's log has had since the series' newest snapshot.  *grain* is the mean chunk size of
     streams that the series does not know yet; *staging* where the agent may put files meanwhile; *compression* trades
-    time for room: "fast", "default" or "high".
+    time for room: "fast", "default" or "high".  *dedup* says with whom the series shares its chunks: with all of the "repository" that
+    do so too, with nobody (its own, the "source"'s), or with a group, by its name.
     """
-    job = _Backup(repo, agent, series, mode, budget or Budget(), grain, staging, compression, now)
+    job = _Backup(
+        repo,
+        agent,
+        series,
+        mode,
+        budget or Budget(),
+        grain,
+        staging,
+        compression,
+        domain_of(dedup, series),
+        now,
+    )
     return Operation(job.run)
 
 
@@ -158,6 +171,7 @@ class _Backup:
     grain: int | None
     staging: Path | None
     compression: Policy
+    domain: str
     now: Now
     counts: RequestCounts = field(default_factory=RequestCounts)
     warnings: list[str] = field(default_factory=list)
@@ -276,7 +290,7 @@ class _Backup:
         began: float,
     ) -> tuple[Snapshot, str]:
         config = repo.config
-        index = await repo.index() if lease is not None else None
+        index = await repo.index(self.domain) if lease is not None else None
         since = position_of(history.chain.position) if history.chain else None
 
         async with (
@@ -286,7 +300,7 @@ class _Backup:
                 config,
                 repo.seal,
                 index,
-                domain=DOMAIN,
+                domain=self.domain,
                 cpu=self.budget.cpu,
                 pack_size=share.pack_size(config.pack_size, config.group_size, 256 << 10),
                 claims=share.claims,
@@ -385,6 +399,7 @@ class _Backup:
             await repo.hints.put(NEWEST, self.series, name.encode())
             if self.mode == "full":
                 await repo.hints.put(CUTS, self.series, _encode_cuts(snapshot))
+                await repo.hints.put(DOMAIN_OF, self.series, self.domain.encode())
         return snapshot, name
 
     async def _sparse(self, index: Index | None) -> dict[PackId, bytes]:

@@ -37,12 +37,13 @@ from ..flow.egress import egress, scatter
 from ..flow.older import LEAST, OlderFile
 from ..flow.source import PackSource
 from ..flow.tables import Tables
+from ..format.names import DOMAIN
 from ..format.pack import header_size
 from ..format.recipe import decode_rows
 from ..format.snapshot import Snapshot, StreamRecord
 from ..plan.chain import Entry, RestorePlan, plan_restore, plan_snapshot
 from ..repo.repository import Repository
-from .backup import staging_directory
+from .backup import DOMAIN_OF, staging_directory
 from .forecast import Reads
 from .operation import Operation, account_of, root_cause, source_failure
 from .records import extent_of, position_of
@@ -352,7 +353,8 @@ class _Restore:
         """Tables for files that are there already, if there is one that may be replaced."""
         if not await self._replaces(root, wanted):
             return None
-        tables = Tables(await repo.cached_index())
+        domain = (await repo.hints.get(DOMAIN_OF, self.series)).decode(errors="replace") or DOMAIN
+        tables = Tables(await repo.cached_index(domain))
         recipes = (record.recipe for _, record in wanted if not record.recipe.depth)
         await tables.expect(row for recipe in recipes for row in decode_rows(recipe.rows))
         return tables

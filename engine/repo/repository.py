@@ -32,7 +32,7 @@ from ..format.config import (
     verify_config,
 )
 from ..format.keyslot import Argon2, Secrets
-from ..format.names import CONFIG, config_name
+from ..format.names import CONFIG, DOMAIN, config_name, quote
 from ..format.sealed import ObjectSeal
 from ..format.snapshot import Snapshot
 from .hints import Hints
@@ -40,8 +40,6 @@ from .index import Index, sync_index
 from .keys import Key, add_slot, unlock
 from .once import put_once
 from .snapshots import SnapshotName, find_snapshot, list_snapshots, load_all, load_snapshot
-
-DOMAIN = "main"
 
 
 class Repository:
@@ -75,32 +73,35 @@ class Repository:
         view.store = store
         return view
 
-    async def index(self) -> Index:
-        """The dedup index, in step with what the store lists now."""
+    async def index(self, domain: str = DOMAIN) -> Index:
+        """The dedup index of *domain*, in step with what the store lists now."""
         async with self._shared.opening:
-            if self._shared.index is None:
-                cache = self._shared.cache
-                directory = None if cache is None else cache / self.id / DOMAIN
-                self._shared.index = await to_thread.run_sync(Index.open, directory)
+            index = await self._opened(domain)
             try:
-                await sync_index(self._shared.index, self.store, self.seal, DOMAIN)
+                await sync_index(index, self.store, self.seal, domain)
             except lmdb.Error:
                 # The cache cannot take it (its disk is full, or damaged): a temporary one elsewhere does as well.
-                self._shared.retired.append(
-                    self._shared.index
-                )  # other operations may be looking into its memory
-                self._shared.index = await to_thread.run_sync(Index.open, None)
-                await sync_index(self._shared.index, self.store, self.seal, DOMAIN)
-            return self._shared.index
+                self._shared.retired.append(index)  # other operations may be looking into its memory
+                index = self._shared.indexes[domain] = await to_thread.run_sync(Index.open, None)
+                await sync_index(index, self.store, self.seal, domain)
+            return index
 
-    async def cached_index(self) -> Index | None:
+    async def cached_index(self, domain: str = DOMAIN) -> Index | None:
         """The dedup index as it was left here, for what never changes: packs' tables.  None if there is none; nothing is fetched."""
         async with self._shared.opening:
-            if self._shared.index is None and self._shared.cache is not None:
-                directory = self._shared.cache / self.id / DOMAIN
-                if await anyio.Path(directory).is_dir():
-                    self._shared.index = await to_thread.run_sync(Index.open, directory)
-            return self._shared.index
+            directory = self._directory(domain)
+            if domain in self._shared.indexes or (directory and await anyio.Path(directory).is_dir()):
+                return await self._opened(domain)
+            return None
+
+    async def _opened(self, domain: str) -> Index:
+        if domain not in self._shared.indexes:
+            self._shared.indexes[domain] = await to_thread.run_sync(Index.open, self._directory(domain))
+        return self._shared.indexes[domain]
+
+    def _directory(self, domain: str) -> Path | None:
+        cache = self._shared.cache
+        return None if cache is None else cache / self.id / quote(domain)
 
     async def snapshots(self, series: str | None = None, *, since: str = "") -> list[SnapshotName]:
         """Names of all snapshots (*since*: from this utc text on), oldest first within each series; nothing is read for it."""
@@ -117,8 +118,8 @@ class Repository:
         return await find_snapshot(self.store, prefix, series)
 
     async def close(self) -> None:
-        indexes = [*self._shared.retired, *([self._shared.index] if self._shared.index else [])]
-        self._shared.index, self._shared.retired = None, []
+        indexes = [*self._shared.retired, *self._shared.indexes.values()]
+        self._shared.indexes, self._shared.retired = {}, []
         for index in indexes:
             await to_thread.run_sync(index.close)
 
@@ -126,7 +127,7 @@ class Repository:
 @dataclass(slots=True)
 class _SharedIndex:
     cache: Path | None
-    index: Index | None = None
+    indexes: dict[str, Index] = field(default_factory=dict)
     retired: list[Index] = field(default_factory=list)
     opening: anyio.Lock = field(default_factory=anyio.Lock)
 

@@ -79,6 +79,7 @@ def test_everything_has_its_place():
         (SHOP + 'grain = "1KiB"\n', 5, "`grain`: a grain is 2048 to", ""),
         (SHOP + 'grain = "8 whales"\n', 5, "`grain`: not a size", ""),
         (SHOP + 'compression = "hihg"\n', 5, "no compression is called `hihg`", "Did you mean `high`?"),
+        (SHOP + 'dedup = ""\n', 5, "`dedup`: a dedup domain without a name", "or a group's name"),
         ("sources = 3\n", 1, "`sources` must be a table", ""),
         ("[sources]\nshop = 3\n", 2, "[sources] holds tables: write [sources.NAME]", ""),
         ('[sources.""]\nkind = "files"\n', 1, "an empty name in [sources]", ""),

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from strandline.engine.base.errors import Damaged, Refused
 from strandline.engine.format.names import (
+    domain_of,
     index_prefix,
     pack_name,
     parse_pack,
@@ -124,3 +125,12 @@ def test_what_is_not_a_snapshots_name_is_not_taken_for_one(name):
 )
 def test_what_is_not_a_packs_name_is_not_taken_for_one(name):
     assert parse_pack(name) is None
+
+
+@given(words, words.filter(bool))
+def test_two_sources_or_groups_have_the_same_domain_only_if_they_mean_it(one, other):
+    domains = {domain_of("repository", one), domain_of("source", one), domain_of(f"group {other}", one)}
+
+    assert len(domains) == 3
+    assert (domain_of("source", one) == domain_of("source", other)) == (one == other)
+    assert domain_of(other, one) in ("main", f"@{one}", f"+{other}")

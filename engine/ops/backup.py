@@ -48,9 +48,11 @@ from ..flow.ingest import IngestContext, ingest, settle
 from ..flow.recipes import RecipeBuilder
 from ..format.names import PACKS, domain_of, pack_name, parse_pack, parse_snapshot, utc_micros, utc_text
 from ..format.snapshot import PositionRecord, Snapshot, Statistics, StreamRecord
+from ..plan.segments import LARGEST
 from ..repo.compress import Policy
 from ..repo.index import Index
 from ..repo.leases import HeldLease, holding_lease, read_condemned
+from ..repo.merging import WORK, Merged, delete_all, merge_segments
 from ..repo.renewal import Renewal
 from ..repo.repository import Repository
 from ..repo.session import Session, writing
@@ -63,7 +65,7 @@ AT_A_LOOK = 2000
 """Packs whose presence one full looks at: two requests of a store that lists a thousand names at a time."""
 
 NEWEST, CUTS, DOMAIN_OF, LOOKED = "newest", "cuts", "domain", "looked"
-"""Kinds of hints: of each series the newest snapshot's name, the last full's cuts, the dedup domain; the pack that a look ended with."""
+"""Kinds of hints: a series' newest snapshot's name, its last full's cuts, its dedup domain; a domain's pack that a look ended with."""
 
 LONG_RUN = 3600.0
 """Seconds after which even a run without a lease checks its packs: it may have been suspended."""
@@ -292,6 +294,7 @@ class _Backup:
         config = repo.config
         index = await repo.index(self.domain) if lease is not None else None
         since = position_of(history.chain.position) if history.chain else None
+        lost = await self._lost(repo, index) if index is not None else frozenset[PackId]()
 
         async with (
             staging_directory(self.staging) as directory,
@@ -318,7 +321,7 @@ class _Backup:
                 blocks=Blocks(share.blocks, share.block),
                 cpu=self.budget.cpu,
                 group_size=config.group_size,
-                condemned=await self._unusable(repo, index, lease),
+                condemned=lease.condemned | lost if lease is not None else frozenset(),
                 on_read=tally.on_read,
                 on_new=tally.on_new,
             )
@@ -337,6 +340,7 @@ class _Backup:
             tally.emit(Phase(self.series, "commit"))
             recipes = await settle([recipe for _, _, recipe in streams], context)
             await session.publish()
+            merged = await self._merge(repo, session, lease, lost, share)
             finished = self.now()
             position = position_record(end.position)
             snapshot = Snapshot(
@@ -385,7 +389,10 @@ class _Backup:
                 # Two clocks: the monotonic one stands still while the machine sleeps, the other may be set back.
                 long_ago = max(time.monotonic() - began, (self.now() - started) / 1e6)
                 try:
-                    if long_ago > LONG_RUN if lease is None else await lease.was_taken_over():
+                    doubtful = long_ago > LONG_RUN if lease is None else await lease.was_taken_over()
+                    if doubtful:
+                        if merged is not None:
+                            await merged.withdraw(repo.store)
                         await self._prove(repo, name, snapshot, session)
                 except StoreError as error:
                     raise Lost(
@@ -393,13 +400,15 @@ class _Backup:
                         hint="Run `strandline check`, and the backup again.",
                         snapshot=snapshot.id,
                     ) from error
-        if index is not None:
-            with suppress(lmdb.Error):
-                await to_thread.run_sync(index.remember_sparse, self.series, renewal.sparse())
+            if merged is not None and not doubtful:
+                await merged.settle(repo.store)
             await repo.hints.put(NEWEST, self.series, name.encode())
             if self.mode == "full":
                 await repo.hints.put(CUTS, self.series, _encode_cuts(snapshot))
                 await repo.hints.put(DOMAIN_OF, self.series, self.domain.encode())
+        if index is not None:
+            with suppress(lmdb.Error):
+                await to_thread.run_sync(index.remember_sparse, self.series, renewal.sparse())
         return snapshot, name
 
     async def _sparse(self, index: Index | None) -> dict[PackId, bytes]:
@@ -410,32 +419,16 @@ class _Backup:
         except lmdb.Error:
             return {}
 
-    async def _unusable(
-        self, repo: Repository, index: Index | None, lease: HeldLease | None
-    ) -> frozenset[PackId]:
-        """Packs that the index names and that must not be named again: condemned by a collector, or not there at all.
+    async def _lost(self, repo: Repository, index: Index) -> frozenset[PackId]:
+        """Packs that the index names and that a look at the store does not find.
 
-        The index is a hint: without this look a lost pack would be named by every later full, and none would restore.
+        The index is a hint: without this look a lost pack would be named by every later full, and none would restore.  A look has an
+        end, however many packs there are, and the next one goes on from there: so a lost pack shows within a few fulls.
         """
-        if index is None or lease is None:
-            return frozenset()
         hinted = index.packs()
         if not hinted:
-            return lease.condemned
-        lost = await self._lost(repo, hinted)
-        if lost:
-            self._warn(
-                f"{len(lost)} pack(s) that the index names are gone from the store: their data is stored again where this "
-                "backup has it; run `strandline check` to see which older snapshots have lost data"
-            )
-        return lease.condemned | lost
-
-    async def _lost(self, repo: Repository, hinted: frozenset[PackId]) -> frozenset[PackId]:
-        """Those of *hinted* that a look at the store's packs does not find.
-
-        A look has an end, however many packs there are; the next one goes on from there.  So a lost pack shows within a few fulls.
-        """
-        first = (await repo.hints.get(LOOKED, "packs")).decode(errors="replace")
+            return frozenset()
+        first = (await repo.hints.get(LOOKED, self.domain)).decode(errors="replace")
         if first != PACKS and parse_pack(first) is None:
             first = PACKS if len(hinted) <= AT_A_LOOK else f"{PACKS}{random_id()[:2]}/"
         seen: list[str] = []
@@ -445,12 +438,42 @@ class _Backup:
                 if len(seen) == AT_A_LOOK:
                     break
         last = seen[-1] if len(seen) == AT_A_LOOK else ""
-        await repo.hints.put(LOOKED, "packs", (last or PACKS).encode())
         stored = {parse_pack(name) for name in seen}
-        return frozenset(
+        lost = frozenset(
             pack
             for pack in hinted
             if first < (name := pack_name(pack)) and (not last or name <= last) and pack not in stored
+        )
+        if lost:
+            self._warn(
+                f"{len(lost)} pack(s) that the index names are gone from the store: their data is stored again where this "
+                "backup has it; run `strandline check` to see which older snapshots have lost data"
+            )
+        else:  # what is lost must be out of the index before we look elsewhere
+            await repo.hints.put(LOOKED, self.domain, (last or PACKS).encode())
+        return lost
+
+    async def _merge(
+        self,
+        repo: Repository,
+        session: Session,
+        lease: HeldLease | None,
+        lost: frozenset[PackId],
+        share: Share,
+    ) -> Merged | None:
+        """Merge the segments that are due, unless we slept: see `repo.merging`."""
+        if session.index is None or lease is None or not lease.fresh:
+            return None
+        return await merge_segments(
+            session.index,
+            repo.store,
+            repo.seal,
+            self.domain,
+            condemned=lease.condemned,
+            lost=lost,
+            work=max(WORK, 2 * sum(session.segments.values())),
+            largest=min(LARGEST, share.memory // 16),
+            cpu=self.budget.cpu,
         )
 
     async def _stream(
@@ -486,6 +509,7 @@ class _Backup:
         if not named & condemned and await _all_stored(repo, named):
             return
         await repo.store.delete(name)
+        await delete_all(repo.store, list(session.segments))  # they name what is gone, too
         raise Lost("this run was taken for dead, and a pack it needs was removed", snapshot=snapshot.id)
 
 

@@ -40,6 +40,7 @@ from itertools import accumulate
 from pathlib import Path
 from typing import NamedTuple
 
+import anyio
 import lmdb
 import msgspec
 from anyio import to_thread
@@ -128,6 +129,9 @@ class Index:
         self._lock = threading.Lock()
         self._holding = threading.Lock()
         self._view: _View | None = None
+        self.sizes: dict[str, int] = {}
+        """Bytes of the segments that the last `sync` found listed, and of those written here since."""
+        self.merging = anyio.Lock()
 
     @classmethod
     def open(cls, directory: Path | None) -> Index:
@@ -179,6 +183,7 @@ class Index:
             added: dict[int, PackId] = {}
             ids, places = bytearray(), array("I")
             with self._env.begin(write=True) as txn:
+                whole = {number for _, some in txn.cursor(self._segments) for number in u32_array(some)}
                 known = {bytes(value): int.from_bytes(key, "big") for key, value in txn.cursor(self._pack_db)}
                 top = int(txn.get(b"top") or b"0")
                 for pack, table in tables:
@@ -189,8 +194,10 @@ class Index:
                         txn.put(number.to_bytes(4, "big"), pack, db=self._pack_db)
                     added[number] = pack
                     body = table.encode()
-                    checksum = zlib.crc32(body).to_bytes(4, "little")
-                    txn.put(number.to_bytes(4, "big"), checksum + body, db=self._tables)
+                    record = zlib.crc32(body).to_bytes(4, "little") + body
+                    if number in whole and txn.get(number.to_bytes(4, "big"), db=self._tables) == record:
+                        continue  # another segment brought it: what is merged from such is taken in at no cost
+                    txn.put(number.to_bytes(4, "big"), record, db=self._tables)
                     ids += table.ids
                     places.extend(_places(number, len(table.plain)))
                 txn.put(b"top", str(top).encode())
@@ -300,6 +307,21 @@ class Index:
         with self._env.begin(db=self._tables) as txn:
             return _read_table(txn, number)
 
+    def segments(self) -> dict[str, frozenset[int]]:
+        """The numbers of the packs of each segment in the cache."""
+        with self._env.begin(db=self._segments) as txn:
+            return {bytes(name).decode(): frozenset(u32_array(some)) for name, some in txn.cursor()}
+
+    def rows(self, numbers: Iterable[int]) -> list[tuple[PackId, PackTable]] | None:
+        """These packs and their tables; None if the cache has not got each of them whole."""
+        found = []
+        for number in numbers:
+            pack, table = self._packs.get(number), self.table(number)
+            if pack is None or table is None:
+                return None
+            found.append((pack, table))
+        return found
+
     def packs(self) -> frozenset[PackId]:
         """All packs that lookups may name."""
         return frozenset(self._packs.values())
@@ -337,10 +359,10 @@ class _View:
 async def sync_index(index: Index, store: ReadStore, seal: ObjectSeal, domain: str) -> int:
     """Bring the cache up to date with the segments that the store lists; return how many were fetched."""
     prefix = index_prefix(domain)
-    listed = {info.name async for info in store.scan(prefix)}
-    await to_thread.run_sync(index.keep, listed)
-    missing = sorted(listed - await to_thread.run_sync(index.cached))
+    listed = {info.name: info.size async for info in store.scan(prefix)}
+    missing = sorted(listed.keys() - await to_thread.run_sync(index.cached))
     fetched = 0
+    # Before the others are dropped: a segment that was merged from them brings nothing new, and is taken in at no cost.
     for name in missing:
         try:
             data = await store.get(name)
@@ -351,7 +373,13 @@ async def sync_index(index: Index, store: ReadStore, seal: ObjectSeal, domain: s
         except Damaged:
             continue  # a hint we cannot read costs deduplication only; `check` reports it
         fetched += 1
+    await to_thread.run_sync(index.keep, set(listed))
+    index.sizes = listed
     return fetched
+
+
+def segment_name(domain: str, data: bytes) -> str:
+    return index_prefix(domain) + hashlib.sha256(data).hexdigest()
 
 
 def _take_in(index: Index, seal: ObjectSeal, prefix: str, name: str, data: bytes) -> None:

@@ -43,6 +43,7 @@ class HeldLease:
         self._lease = lease
         self._now = now
         self._alone = False
+        self._kept = 0
         self.condemned: frozenset[PackId] = frozenset()
 
     @property
@@ -63,6 +64,7 @@ class HeldLease:
         self._lease = msgspec.structs.replace(self._lease, renewed=self._now())
         sealed = self._seal.seal("lease", self.name.encode(), encode_record(self._lease))
         await self._store.replace(self.name, sealed)
+        self._kept = self._lease.renewed
 
     async def begin(self) -> None:
         """Take it, then read gc records, then say which were read."""
@@ -71,6 +73,11 @@ class HeldLease:
         if known:
             self._lease = msgspec.structs.replace(self._lease, gc_known=known)
             await self.renew()
+
+    @property
+    def fresh(self) -> bool:
+        """It was renewed so lately that nobody can have taken it over."""
+        return 0 <= self._now() - self._kept < self._lease.term * 500_000
 
     async def was_taken_over(self) -> bool:
         try:

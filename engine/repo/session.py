@@ -9,7 +9,6 @@ its deduplication than those.  A run whose only pack stays below `EMBED` never s
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 
@@ -28,7 +27,7 @@ from ..format.pack import PackKey, PackTable, frame_size
 from ..format.sealed import ObjectSeal
 from .claims import Claims
 from .compress import Compressor, Policy
-from .index import Index
+from .index import Index, segment_name
 from .packs import Group, OpenPack
 
 EMBED = 128 << 10
@@ -43,7 +42,7 @@ UPLOADS = 2
 
 
 class Session:
-    """*index* is None when nothing is looked up (log backups)."""
+    """*index* is None when nothing is looked up (log backups).  *segments* are those written, with their sizes in bytes."""
 
     def __init__(
         self,
@@ -66,6 +65,7 @@ class Session:
         self.embedded: list[bytes] = []
         self.stored_packs: list[PackId] = []
         self.named_packs: set[PackId] = set()
+        self.segments: dict[str, int] = {}
         self.stored_bytes = 0
         self._store = store
         self._config = config
@@ -223,6 +223,7 @@ class Session:
             # A cache that cannot take it (its disk is full) is no reason to fail: the store has the segment for later runs.
             with suppress(lmdb.Error):
                 await to_thread.run_sync(self.index.add, name, rows, limiter=self._cpu)
+                self.index.sizes[name] = self.segments[name]
             self._forget(tables)
 
     def _forget(self, tables: list[tuple[PackId, PackTable, list[Group]]]) -> None:
@@ -236,8 +237,9 @@ class Session:
             return self._seal.seal("index", prefix.encode(), encode_segment(rows))
 
         data = await to_thread.run_sync(encode, limiter=self._cpu)
-        name = prefix + hashlib.sha256(data).hexdigest()
+        name = segment_name(self._domain, data)
         await self._store.put(name, data)
+        self.segments[name] = len(data)
         return name
 
 

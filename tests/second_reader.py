@@ -230,12 +230,37 @@ class SecondReader:
             for at, letter in enumerate(series)
         )
         folder = self._store / "snapshots" / quoted
-        found = [path for path in folder.iterdir() if path.name.endswith(f"Z-{snapshot}")]
+        found = [path for path in folder.glob("*") if path.name.endswith(f"Z-{snapshot}")]
+        if not found:
+            value = self._rolled_up(quoted, snapshot)
+            require(value.get("series") == series, "a snapshot of another series")
+            return value
         require(len(found) == 1, "no such snapshot")
         name = f"snapshots/{quoted}/{found[0].name}"
         text = unzstd(self._open_small("snapshot", name.encode(), found[0].read_bytes()), MAX_SNAPSHOT)
-        value: dict[str, Any] = Msgpack.decode(text)
-        return value
+        alone: dict[str, Any] = Msgpack.decode(text)
+        return alone
+
+    def _rolled_up(self, quoted: str, snapshot: str) -> dict[str, Any]:
+        """The snapshot with that id out of the rollup that has it."""
+        for path in sorted((self._store / "rollups" / quoted).glob("*")):
+            data, place = path.read_bytes(), f"rollups/{quoted}/{path.name}".encode()
+            magic, head, names = struct.unpack_from("<8sII", data)
+            require(magic == b"SLROLL01", "not a rollup")
+            listed = self._open_small("rollup names", place, data[16 + head : 16 + head + names])
+            text = unzstd(listed, MAX_SNAPSHOT).decode()
+            tails = [text[at : at + 40] for at in range(0, len(text), 40)]
+            for number, tail in enumerate(tails):
+                if tail.endswith(f"Z-{snapshot}"):
+                    body = unzstd(
+                        self._open_small("rollup body", place, data[16 + head + names :]), MAX_SNAPSHOT
+                    )
+                    sizes = struct.unpack_from(f"<{len(tails)}I", body)
+                    start = 4 * len(tails) + sum(sizes[:number])
+                    value: dict[str, Any] = Msgpack.decode(body[start : start + sizes[number]])
+                    require(value["id"] == snapshot, "a snapshot under another's name")
+                    return value
+        raise Unreadable("no such snapshot")
 
     def write_stream(self, snapshot: dict[str, Any], stream: str, target: BinaryIO) -> None:
         """Write the plain bytes of *stream*; raise `Unreadable` at the end if they are not what was kept."""

@@ -13,10 +13,12 @@ from pathlib import Path
 import anyio
 import pytest
 from strandline.agents.base import StreamKind
+from strandline.engine.base.clock import system_now
 from strandline.engine.flow import recipes
 from strandline.engine.format.aead import Encryption
 from strandline.engine.format.keyslot import Argon2
 from strandline.engine.format.snapshot import Snapshot
+from strandline.engine.ops import rolling
 from strandline.engine.ops.backup import backup
 from strandline.engine.ops.check import check
 from strandline.engine.ops.restore import restore
@@ -26,6 +28,7 @@ from strandline.engine.repo.repository import create_repository, opened_reposito
 from strandline.store.local import LocalStore
 
 from . import second_reader
+from .fakes import FakeAgent
 from .golden.repository import ENCRYPTIONS, KEY_FILE, SERIES, Given, captures, key_of, repository_path
 from .second_reader import SecondReader, Unreadable
 
@@ -157,6 +160,27 @@ async def test_a_recipe_of_a_recipe_is_read(tmp_path, key, monkeypatch):
     reader = second(tmp_path / "store", key)
     for snapshot, streams in zip(snapshots, captures, strict=True):
         assert_reads(reader, snapshot, streams)
+
+
+async def test_a_snapshot_that_was_rolled_up_is_read(tmp_path, key, monkeypatch):
+    monkeypatch.setattr(rolling, "KEEP", 1)
+    store, agent = LocalStore(tmp_path / "store"), FakeAgent([("a", "dump", TEXT)], log=[b""])
+    encryption: Encryption = "none" if key.kind == "none" else "aes-256-gcm"
+    await create_repository(store, key=key, encryption=encryption, argon2=CHEAP)
+    made = []
+    async with opened_repository(store, key=key) as repo:
+        await backup(repo, agent, series="shop/größe")
+        for number in range(4):
+            agent.log = [*agent.log, TEXT[: 1000 * number + 5] if number != 2 else NOISE[:200_000]]
+            made.append((await backup(repo, agent, series="shop/größe", mode="log")).snapshot)
+        assert await rolling.roll_up(repo, "shop/größe", now=system_now) == 3
+
+    reader = second(tmp_path / "store", key)
+
+    for number, snapshot in enumerate(made):
+        assert_reads(reader, snapshot, {f"log/{number + 1}": agent.log[number + 1]})
+    with pytest.raises(Unreadable):
+        reader.snapshot("shop/größe", "0" * 16)
 
 
 @pytest.mark.parametrize("series", ["-dash", ".dot", "a/b", "Größe=1 %", "snow ☃\n", "=2d"])

@@ -132,12 +132,13 @@ def restore(
 
 @main.command()
 @click.argument("source", default="")
+@click.option("--all", "every", is_flag=True, help="A line for each log, also where a full has many.")
 @common
-def snapshots(context: Context, source: str) -> Awaitable[None]:
+def snapshots(context: Context, source: str, every: bool) -> Awaitable[None]:
     """List snapshots, of SOURCE or of all."""
     from . import listing
 
-    return listing.snapshots(context, source)
+    return listing.snapshots(context, source, every)
 
 
 @main.command(short_help="Show one snapshot.")

@@ -2,47 +2,109 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from typing import Any
 
 from ..base.clock import isoformat
 from ..base.units import format_seconds, format_size
+from ..format.names import snapshot_name
+from ..format.rollup import Stretch
 from ..format.snapshot import Snapshot, StreamRecord
 from ..ops import restore as restore_op
-from ..plan.chain import Chain, RestorePlan, chains, plan_restore
+from ..plan.chain import Chain, RestorePlan
+from ..plan.rollup import time_of
+from ..repo.snapshots import Catalogue
 from .build import opened
 from .context import Context
 from .words import count, facts, moment, share, table
 
 STREAMS_SHOWN = 8
+LOGS_SHOWN = 20
+"""Logs of one full that have a line each."""
 
 
-async def snapshots(context: Context, source: str) -> None:
+async def snapshots(context: Context, source: str, every: bool) -> None:
+    """A line for each snapshot; where a full has many logs, unless *every* one is wished for, one for all of them."""
+    columns = ("snapshot", "source", "mode", "time", "size", "new", "stored", "position")
     async with opened(context.repository_of(source)) as repo:
-        found = [one for _, one in await repo.load_all(source or None)]
-    if context.as_json:
-        for one in found:
-            context.json.line("snapshot", snapshot_values(one))
-        return
-    if not found:
+        if context.as_json:
+            async for _, one in repo.each(source or None):
+                context.json.line("snapshot", snapshot_values(one))
+            return
+        wish = source or None
+        rows = (
+            [_row(one) async for _, one in repo.each(wish)] if every else _summary(await repo.catalogue(wish))
+        )
+    if not rows:
         context.out.print(
             f"No snapshot of {source} is stored." if source else "No snapshot is stored.", markup=False
         )
         return
-    columns = ("snapshot", "source", "mode", "time", "size", "new", "stored", "position")
-    rows = [
-        (
-            one.id,
-            one.series,
-            one.mode,
-            moment(_time(one)),
-            format_size(one.size),
-            format_size(one.statistics.new),
-            format_size(one.statistics.stored),
-            one.position.text if one.position else "",
-        )
-        for one in found
-    ]
     context.out.print(table(columns, rows))
+
+
+@dataclass(slots=True)
+class _Logs:
+    """All logs that follow one full."""
+
+    first: str
+    loose: list[Snapshot] = field(default_factory=list)
+    stretches: list[Stretch] = field(default_factory=list)
+
+    def rows(self, series: str) -> list[tuple[str, ...]]:
+        if len(self.loose) <= LOGS_SHOWN and not self.stretches:
+            return [_row(one) for one in self.loose]
+        number = len(self.loose) + sum(one.count for one in self.stretches)
+        ends = [(time_of(one), one.position) for one in self.loose]
+        ends += [(one.reaches, one.next) for one in self.stretches]
+        begins = min([*map(time_of, self.loose), *(one.begins for one in self.stretches)])
+        reaches, position = max(ends, key=lambda end: end[0])
+        size = sum(one.size for one in self.loose) + sum(one.size for one in self.stretches)
+        stored = sum(one.statistics.stored for one in self.loose) + sum(one.stored for one in self.stretches)
+        return [
+            (
+                count(number, "log"),
+                series,
+                "log",
+                f"{moment(begins)} to {moment(reaches)}",
+                format_size(size),
+                "",
+                format_size(stored),
+                position.text if position else "",
+            )
+        ]
+
+
+def _summary(catalogue: Catalogue) -> list[tuple[str, ...]]:
+    """Rows in the order of the snapshots' names; the logs of a full stand where the first of them would."""
+    logs: dict[tuple[str, str], _Logs] = {}
+    rows: list[tuple[str, list[tuple[str, ...]]]] = []
+    for name, one in catalogue.loose:
+        if one.mode == "log":
+            logs.setdefault((one.series, one.base), _Logs(name.name)).loose.append(one)
+        else:
+            rows.append((name.name, [_row(one)]))
+    for rollup in catalogue.rollups:
+        for stretch in rollup.head.stretches:
+            first = snapshot_name(rollup.head.series, stretch.begins, "")
+            some = logs.setdefault((rollup.head.series, stretch.base), _Logs(first))
+            some.first = min(some.first, first)
+            some.stretches.append(stretch)
+    rows += [(some.first, some.rows(series)) for (series, _), some in logs.items()]
+    return [row for _, some in sorted(rows, key=lambda one: one[0]) for row in some]
+
+
+def _row(one: Snapshot) -> tuple[str, ...]:
+    return (
+        one.id,
+        one.series,
+        one.mode,
+        moment(time_of(one)),
+        format_size(one.size),
+        format_size(one.statistics.new),
+        format_size(one.statistics.stored),
+        one.position.text if one.position else "",
+    )
 
 
 async def show(context: Context, snapshot: str) -> None:
@@ -65,7 +127,7 @@ async def show(context: Context, snapshot: str) -> None:
             f"{one.series}: {' '.join(filter(None, (one.source.kind, one.source.name, one.source.version)))}",
         ),
         ("mode", one.mode + (f", continues {one.parent}" if one.parent else "")),
-        ("time", isoformat(_time(one))),
+        ("time", isoformat(time_of(one))),
         ("started", isoformat(one.started)),
         ("finished", isoformat(one.finished)),
         ("position", one.position.text if one.position else ""),
@@ -108,26 +170,25 @@ def _extent_cells(stream: StreamRecord) -> tuple[str, ...]:
 
 async def plan(context: Context, source: str, at: int | None) -> None:
     async with opened(context.repository_of(source)) as repo:
-        entries = await restore_op.entries(repo, source)
-    every = chains(entries)
-    if context.as_json:
-        for one in every:
-            context.json.line("chain", _chain_values(one))
-    else:
-        columns = ("full", "earliest", "latest", "log extents", "gap")
-        rows = [
-            (
-                one.base.snapshot.id,
-                isoformat(one.base.time),
-                isoformat(one.reaches),
-                str(len(one.logs)),
-                one.gap,
-            )
-            for one in every
-        ]
-        context.out.print(table(columns, rows))
-    # After the table: when the moment cannot be reached, it shows why.
-    chosen = plan_restore(entries, at)
+        found = await restore_op.survey(repo, source)
+        if context.as_json:
+            for one in found.chains:
+                context.json.line("chain", _chain_values(one))
+        else:
+            columns = ("full", "earliest", "latest", "log extents", "gap")
+            rows = [
+                (
+                    one.base.snapshot.id,
+                    isoformat(one.base.time),
+                    isoformat(one.reaches),
+                    f"about {one.extents}" if one.about else str(one.extents),
+                    one.gap,
+                )
+                for one in found.chains
+            ]
+            context.out.print(table(columns, rows))
+        # After the table: when the moment cannot be reached, it shows why.
+        chosen = await restore_op.plan_of(repo, found, at)
     if context.as_json:
         context.json.line("plan", plan_values(chosen))
     else:
@@ -169,7 +230,7 @@ def snapshot_values(one: Snapshot) -> dict[str, Any]:
         "source": one.series,
         "kind": one.source.kind,
         "mode": one.mode,
-        "time": isoformat(_time(one)),
+        "time": isoformat(time_of(one)),
         "started": isoformat(one.started),
         "finished": isoformat(one.finished),
         "size": one.size,
@@ -188,7 +249,7 @@ def _chain_values(one: Chain) -> dict[str, Any]:
         "full": one.base.snapshot.id,
         "earliest": isoformat(one.base.time),
         "latest": isoformat(one.reaches),
-        "logs": len(one.logs),
+        "logs": one.extents,
         "gap": one.gap or None,
     }
 
@@ -214,10 +275,6 @@ def _stream_values(stream: StreamRecord) -> dict[str, Any]:
             "transactions": extent.transactions,
         }
     return values
-
-
-def _time(one: Snapshot) -> int:
-    return one.finished if one.time is None else one.time
 
 
 def _names(chosen: RestorePlan) -> list[str]:

@@ -5,6 +5,7 @@
     packs/<hh>/<sha256>             hh = first two hex digits
     index/<domain>/<sha256>
     snapshots/<series>/<utc>-<id>   utc sorts as text: 20261122T101500.123456Z
+    rollups/<series>/<utc>-<id>
     leases/<id>, leases/<id>.over
     gc/<id>
     doctor/<id>                     a moment long, while `doctor` tries what the store does; nothing is ever read from it
@@ -30,6 +31,7 @@ KEYS = "keys/"
 PACKS = "packs/"
 INDEX = "index/"
 SNAPSHOTS = "snapshots/"
+ROLLUPS = "rollups/"
 LEASES = "leases/"
 GC = "gc/"
 DOCTOR = "doctor/"
@@ -38,7 +40,7 @@ OVER = ".over"
 
 _PLAIN = re.compile(r"[A-Za-z0-9._\-@+]")
 _UTC = "%Y%m%dT%H%M%S.%fZ"
-_SNAPSHOT = re.compile(r"snapshots/([^/]+)/([0-9]{8}T[0-9]{6}\.[0-9]{6}Z)-([0-9a-f]{16})")
+_SNAPSHOT = re.compile(r"(?:snapshots|rollups)/([^/]+)/([0-9]{8}T[0-9]{6}\.[0-9]{6}Z)-([0-9a-f]{16})")
 _PACK = re.compile(r"packs/([0-9a-f]{2})/(\1[0-9a-f]{62})")
 
 
@@ -121,7 +123,20 @@ def snapshot_name(series: str, micros: int, snapshot: str) -> str:
 
 def parse_snapshot(name: str) -> tuple[str, str, str] | None:
     """(series, utc text, id) of a snapshot's name; None for any other name."""
-    match = _SNAPSHOT.fullmatch(name)
+    return _parse_series(name, SNAPSHOTS)
+
+
+def rollups_prefix(series: str) -> str:
+    return f"{ROLLUPS}{quote(series)}/"
+
+
+def parse_rollup(name: str) -> tuple[str, str, str] | None:
+    """(series, utc text, id) of a rollup's name; None for any other name."""
+    return _parse_series(name, ROLLUPS)
+
+
+def _parse_series(name: str, prefix: str) -> tuple[str, str, str] | None:
+    match = _SNAPSHOT.fullmatch(name) if name.startswith(prefix) else None
     if match is None:
         return None
     try:

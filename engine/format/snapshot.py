@@ -9,7 +9,8 @@ a series always sorts in the order it was made in, even when a clock was set bac
 
 `position` is where the source's log stood at the moment that the snapshot shows (mode "log": where the chain ends now),
 `parent` the id of the snapshot that a log snapshot continues, `base` that of the full its chain began with, `base_utc` the `<utc>`
-in that full's name (older clients did not write it).  `embedded`
+in that full's name (older clients did not write it).  `number` is one more than that of the series' newest snapshot before: it says
+when older logs are to be rolled up (`rollup`), and nothing else.  `embedded`
 holds whole packs that were not worth an object of their own; their id is the SHA-256 of their bytes, as for any pack.
 Log streams carry their extent.
 """
@@ -107,6 +108,7 @@ class Snapshot(msgspec.Struct, frozen=True, omit_defaults=True):
     gc_known: tuple[str, ...] = ()
     embedded: tuple[bytes, ...] = ()
     base_utc: str = ""
+    number: Count = 0
 
     @property
     def size(self) -> int:
@@ -126,10 +128,18 @@ def encode_snapshot(snapshot: Snapshot) -> bytes:
 
 
 def decode_snapshot(data: bytes) -> Snapshot:
+    return decode_record(unpack_record(data))
+
+
+def unpack_record(data: bytes) -> bytes:
+    """The snapshot's msgpack, as its writer made it."""
     try:
         if not 0 <= zstandard.frame_content_size(data) <= MAX_SNAPSHOT:
             raise Damaged("a snapshot claims an impossible size")
-        plain = zstandard.ZstdDecompressor().decompress(data, allow_extra_data=False)
+        return zstandard.ZstdDecompressor().decompress(data, allow_extra_data=False)
     except zstandard.ZstdError as error:
         raise Damaged(f"a snapshot cannot be read: {error}") from error
-    return decode_msgpack(plain, Snapshot, "a snapshot")
+
+
+def decode_record(record: bytes) -> Snapshot:
+    return decode_msgpack(record, Snapshot, "a snapshot")

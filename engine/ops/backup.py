@@ -59,6 +59,7 @@ from ..repo.session import Session, writing
 from ..repo.snapshots import SnapshotName, commit_snapshot, looks_back, named
 from .operation import Operation, account_of, root_cause, source_failure
 from .records import extent_record, position_of, position_record, source_record
+from .rolling import due, roll_up
 
 CLIENT = "strandline 0.1.0"
 AT_A_LOOK = 2000
@@ -119,11 +120,12 @@ Cuts: TypeAlias = dict[tuple[str, str, int], tuple[str, int]]
 
 @dataclass(frozen=True, slots=True)
 class _History:
-    """What the series has so far.  *newest* is its last name, *chain* its newest snapshot if that has a position, *base* the `<utc>`
-    in the name of the full that a log would belong to; *cuts* those of the last full."""
+    """What the series has so far.  *newest* is its last name, *chain* its newest snapshot if that has a position, *number* that one's,
+    *base* the `<utc>` in the name of the full that a log would belong to; *cuts* those of the last full."""
 
     newest: SnapshotName | None = None
     chain: Snapshot | None = None
+    number: int = 0
     base: str = ""
     cuts: Cuts = field(default_factory=dict)
 
@@ -221,10 +223,17 @@ class _Backup:
                 "there is no full backup that a log backup could continue", hint="Take a full backup first."
             )
         if self.mode == "log":
-            return await self._capture(repo, history, share, tally, None, started, began)
-        tally.emit(Phase(self.series, "index"))
-        async with holding_lease(store, repo.seal, series=self.series, now=self.now) as lease:
-            return await self._capture(repo, history, share, tally, lease, started, began)
+            done = await self._capture(repo, history, share, tally, None, started, began)
+        else:
+            tally.emit(Phase(self.series, "index"))
+            async with holding_lease(store, repo.seal, series=self.series, now=self.now) as lease:
+                done = await self._capture(repo, history, share, tally, lease, started, began)
+        if due(done[0]):
+            try:
+                await roll_up(repo, self.series, now=self.now)
+            except (Damaged, StoreError) as error:  # the backup is made; somebody else may tidy up
+                self._warn(f"older logs could not be rolled up: {error}")
+        return done
 
     def _warn(self, message: str) -> None:
         self.warnings.append(message)
@@ -235,7 +244,7 @@ class _Backup:
         last: SnapshotName | None = None
         seen: set[str] = set()
         for since in looks_back(now, await self._known(repo)):
-            names = await repo.snapshots(self.series, since=since)
+            names = await repo.recent(self.series, since)
             last = names[-1] if names else last
             found = await self._newest(repo, [name for name in names if name.name not in seen])
             if found is not None:
@@ -253,9 +262,9 @@ class _Backup:
     ) -> _History:
         chain = newest if newest.position else None
         if newest.mode == "full" or not newest.base:
-            return _History(last, chain, name.utc, _cuts(newest))
+            return _History(last, chain, newest.number, name.utc, _cuts(newest))
         if self.mode == "log":
-            return _History(last, chain, newest.base_utc)
+            return _History(last, chain, newest.number, newest.base_utc)
         # Its cuts are remembered here, as a rule; else the full is read, and looked for if a client wrote the log that did not say
         # where it is.
         cuts = _decode_cuts(await repo.hints.get(CUTS, self.series), newest.base)
@@ -266,7 +275,7 @@ class _Backup:
                 names = [name for name in await repo.snapshots(self.series) if name.id == newest.base]
             found = await self._newest(repo, names)
             cuts = _cuts(found[1]) if found else {}
-        return _History(last, chain, newest.base_utc, cuts)
+        return _History(last, chain, newest.number, newest.base_utc, cuts)
 
     async def _newest(
         self, repo: Repository, names: Sequence[SnapshotName]
@@ -355,6 +364,7 @@ class _Backup:
                 parent=history.chain.id if history.chain and self.mode == "log" else "",
                 base=(history.chain.base or history.chain.id) if history.chain and self.mode == "log" else "",
                 base_utc=history.base if self.mode == "log" else "",
+                number=history.number + 1,
                 facts=dict(end.facts),
                 streams=tuple(
                     StreamRecord(

@@ -1,6 +1,6 @@
 """Check the structure of a repository: does everything that a snapshot names exist, open, and add up?
 
-Reads the configuration, every snapshot, index segment, lease, gc record, and of every pack the tail and the sealed
+Reads the configuration, every snapshot, rollup, index segment, lease, gc record, and of every pack the tail and the sealed
 table; no frame.  The recipes are walked: each run must lie within its pack's frames and count of chunks.  (A writer's
 key cannot open packs, so with it recipes that are stored as streams are not walked; that is said.)
 """
@@ -34,16 +34,21 @@ from ..format.names import (
     LEASES,
     OVER,
     PACKS,
+    ROLLUPS,
     SNAPSHOTS,
     pack_name,
     parse_pack,
+    parse_rollup,
     parse_snapshot,
+    series_prefix,
 )
 from ..format.pack import PackTable, header_size, open_table, parse_header, table_span
 from ..format.recipe import Hole, Recipe, Run
 from ..format.snapshot import Snapshot, StreamRecord
+from ..plan.rollup import stretches
 from ..repo.keys import list_slots
 from ..repo.repository import Repository
+from ..repo.rollups import RollupName, list_rollups, read_head
 from .operation import Operation, account_of
 from .restore import pack_source
 
@@ -90,6 +95,7 @@ class _Check:
     report: CheckReport = field(default_factory=CheckReport)
     shapes: dict[PackId, _Shape] = field(default_factory=dict)
     named: set[PackId] = field(default_factory=set)
+    seen: set[str] = field(default_factory=set)
     emit: Emit = lambda _: None
 
     async def run(self, emit: Emit) -> CheckReport:
@@ -101,10 +107,13 @@ class _Check:
             repo = self.repo.over(ObservedStore(self.repo.store, counts))
             # Snapshots first: whatever they name was stored before them.
             snapshots = [info.name async for info in repo.store.scan(SNAPSHOTS)]
+            rollups = await list_rollups(repo.store)
             await self._others(repo)
             await self._packs(repo)
             for name in snapshots:
-                await self._snapshot(repo, name, share)
+                await self._loose(repo, name, share)
+            for rollup in rollups:
+                await self._rollup(repo, rollup, share)
             await self._segments(repo)
         self.report.unnamed_packs = len(self.shapes.keys() - self.named)
         if self.report.unnamed_packs:
@@ -145,7 +154,9 @@ class _Check:
                     decode_gc(repo.seal.open("gc", name.encode(), await repo.store.get(name)))
                 elif name.startswith(PACKS) and parse_pack(name) is None:
                     self._note(name, "not a pack's name")
-                elif not name.startswith((LEASES, PACKS, SNAPSHOTS, INDEX, CONFIG, KEYS, DOCTOR)):
+                elif name.startswith(ROLLUPS) and parse_rollup(name) is None:
+                    self._note(name, "not a rollup's name")
+                elif not name.startswith((LEASES, PACKS, SNAPSHOTS, ROLLUPS, INDEX, CONFIG, KEYS, DOCTOR)):
                     self._note(name, "not a name of ours")
             except ObjectMissing:
                 continue
@@ -182,7 +193,7 @@ class _Check:
         table = await to_thread.run_sync(open_table, parse_header(head), sealed, repo.seal)
         return _shape(table, offset)
 
-    async def _snapshot(self, repo: Repository, name: str, share: Share) -> None:
+    async def _loose(self, repo: Repository, name: str, share: Share) -> None:
         if parse_snapshot(name) is None:
             self._note(name, "not a snapshot's name")
             return
@@ -193,6 +204,28 @@ class _Check:
         except Damaged as error:
             self._error(name, error)
             return
+        await self._snapshot(repo, name, snapshot, share)
+
+    async def _rollup(self, repo: Repository, name: RollupName, share: Share) -> None:
+        """What is rolled up, and does the head say the same of it?"""
+        try:
+            rollup = await read_head(repo.store, repo.seal, name)
+            records = await repo.records(rollup)
+        except ObjectMissing:
+            return  # replaced by one that has been there for an hour: that was listed, too
+        except Damaged as error:
+            self._error(name.name, error)
+            return
+        if tuple(stretches([record.snapshot for record in records])) != rollup.head.stretches:
+            self._error(name.name, "says something else of its snapshots than they do")
+        prefix = series_prefix(name.series)
+        for record in records:
+            await self._snapshot(repo, prefix + record.tail, record.snapshot, share)
+
+    async def _snapshot(self, repo: Repository, name: str, snapshot: Snapshot, share: Share) -> None:
+        if name in self.seen:
+            return
+        self.seen.add(name)
         self.report.snapshots += 1
         shapes = dict(self.shapes) if snapshot.embedded else self.shapes
         try:

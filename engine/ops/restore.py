@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeAlias
@@ -37,12 +37,14 @@ from ..flow.egress import egress, scatter
 from ..flow.older import LEAST, OlderFile
 from ..flow.source import PackSource
 from ..flow.tables import Tables
-from ..format.names import DOMAIN
+from ..format.names import DOMAIN, series_prefix
 from ..format.pack import header_size
 from ..format.recipe import decode_rows
 from ..format.snapshot import Snapshot, StreamRecord
-from ..plan.chain import Entry, RestorePlan, plan_restore, plan_snapshot
+from ..plan.chain import Chain, Entry, RestorePlan, Rolled, chain_from, chains, choose, needed, plan_snapshot
+from ..plan.chain import plan_of as make_plan
 from ..repo.repository import Repository
+from ..repo.rollups import Rollup
 from .backup import DOMAIN_OF, staging_directory
 from .forecast import Reads
 from .operation import Operation, account_of, root_cause, source_failure
@@ -90,16 +92,54 @@ async def plan(
     if snapshot is not None:
         name = await repo.find(snapshot, series)
         return plan_snapshot(Entry(name.name, await repo.load(name)))
-    return plan_restore(await entries(repo, series), at)
+    return await plan_of(repo, await survey(repo, series), at)
+
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """What a series has: *chains* of its fulls, oldest first; snapshots, and stretches that lie in *rollups*, by their names."""
+
+    chains: list[Chain]
+    entries: list[Entry]
+    rolled: list[Rolled]
+    rollups: Mapping[str, Rollup]
+
+
+async def survey(repo: Repository, series: str) -> Survey:
+    """Which moments can be restored to; raise `NotFound` if nothing is stored."""
+    catalogue = await repo.catalogue(series)
+    if not catalogue.loose and not catalogue.rollups:
+        raise _nothing(series)
+    found = [Entry(name.name, record) for name, record in catalogue.loose]
+    rolled = [Rolled(one.at.name, stretch) for one in catalogue.rollups for stretch in one.head.stretches]
+    return Survey(chains(found, rolled), found, rolled, {one.at.name: one for one in catalogue.rollups})
+
+
+async def plan_of(repo: Repository, found: Survey, at: int | None) -> RestorePlan:
+    """What a restore to *at* would use; reads the rollups that it needs, and no others."""
+    chain = choose(found.chains, at)
+    known, rolled = list(found.entries), list(found.rolled)
+    while names := {one.name for one in needed(chain, at)}:
+        for name in sorted(names):
+            rollup = found.rollups[name]
+            prefix = series_prefix(rollup.at.series)
+            known += [Entry(prefix + one.tail, one.snapshot) for one in await repo.records(rollup)]
+        rolled = [one for one in rolled if one.name not in names]
+        chain = chain_from(chain.base, known, rolled)
+    return make_plan(chain, found.chains, at)
+
+
+def _nothing(series: str) -> NotFound:
+    return NotFound(
+        "nothing is stored under that name", series=series, hint="`strandline snapshots` lists all."
+    )
 
 
 async def entries(repo: Repository, series: str) -> list[Entry]:
     """All snapshots of *series* with their records, oldest first."""
     found = [Entry(name.name, record) for name, record in await repo.load_all(series)]
     if not found:
-        raise NotFound(
-            "nothing is stored under that name", series=series, hint="`strandline snapshots` lists all."
-        )
+        raise _nothing(series)
     return found
 
 

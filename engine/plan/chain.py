@@ -4,6 +4,9 @@ A full with a position begins a chain.  Extents continue it on the same timeline
 begin at or before the point where the chain ends so far, and end after it.  What the chain reaches is the time of the last
 log snapshot that was taken in (until then nothing else had happened), never a guess.
 
+Logs that were rolled up come as stretches: each covers the log from its beginning to its end, and is followed like one long
+extent.  Only a restore that needs one has to know its snapshots.
+
 Sources without a log (no position) are restored to a snapshot: the newest at or before the moment.
 
 This module decides from facts; it reads nothing.
@@ -11,13 +14,17 @@ This module decides from facts; it reads nothing.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from bisect import bisect_left, bisect_right
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import takewhile
+from itertools import accumulate, takewhile
+from typing import TypeAlias
 
 from ..base.clock import isoformat
 from ..base.errors import NotFound, Unreachable
-from ..format.snapshot import PositionRecord, Snapshot, StreamRecord
+from ..format.rollup import Stretch
+from ..format.snapshot import ExtentRecord, PositionRecord, Snapshot, StreamRecord
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,17 +49,32 @@ class LogPiece:
 
 
 @dataclass(frozen=True, slots=True)
+class Rolled:
+    """Log snapshots that lie in the rollup called *name* and continue each other."""
+
+    name: str
+    stretch: Stretch
+
+
+@dataclass(frozen=True, slots=True)
 class Chain:
     """A full and the extents that continue it without a gap.
 
     *reaches* is the last moment that it can be restored to; *gap* says why it ends before the newest log, if it does.
+    *about*: it begins within a stretch, so that not all its extents count.
     """
 
     base: Entry
-    logs: tuple[LogPiece, ...]
+    logs: tuple[LogPiece | Rolled, ...]
     end: PositionRecord | None
     reaches: int
     gap: str = ""
+    about: bool = False
+
+    @property
+    def extents(self) -> int:
+        """How many log extents continue the full."""
+        return sum(one.stretch.extents if isinstance(one, Rolled) else 1 for one in self.logs)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,73 +93,122 @@ class RestorePlan:
         return self.base.snapshot.size + sum(piece.stream.size for piece in self.logs)
 
 
-def chain_from(base: Entry, entries: Sequence[Entry]) -> Chain:
-    """Follow the logs in *entries* from *base* for as long as there is no gap."""
+Order: TypeAlias = tuple[int | str, ...]
+
+
+class Timeline:
+    """All logs of one timeline, in the order in which they are followed."""
+
+    def __init__(self, logs: Sequence[LogPiece | Rolled], proofs: Sequence[tuple[Order, int]]) -> None:
+        self.logs = sorted(logs, key=lambda one: (_first(one).order, _next(one).order, _name(one)))
+        self._firsts = [_first(one) for one in self.logs]
+        self._nexts = [_next(one) for one in self.logs]
+        self._furthest = list(accumulate((one.order for one in self._nexts), max))
+        self._proofs = sorted(proofs)
+        self._proven = [order for order, _ in self._proofs]
+
+    def follow(self, base: Entry, position: PositionRecord) -> Chain:
+        """Follow the logs from *base*, whose position that is, for as long as there is no gap."""
+        taken: list[LogPiece | Rolled] = []
+        end, gap, about = position, "", False
+        # What lies before this ends before the full.
+        for number in range(bisect_right(self._furthest, position.order), len(self.logs)):
+            first, following = self._firsts[number], self._nexts[number]
+            if following.order <= end.order:
+                continue
+            if first.order > end.order:
+                gap = f"nothing is stored between {end.text} and {first.text}"
+                break
+            one = self.logs[number]
+            about |= isinstance(one, Rolled) and first.order < end.order
+            taken.append(one)
+            end = following
+        # A log snapshot proves that nothing happened after its own end until it was taken.
+        proven = self._proofs[
+            bisect_left(self._proven, position.order) : bisect_right(self._proven, end.order)
+        ]
+        reaches = max((time for _, time in proven), default=base.time)
+        return Chain(base, tuple(taken), end, max(base.time, reaches), gap, about)
+
+
+def timelines(entries: Sequence[Entry], rolled: Sequence[Rolled] = ()) -> dict[str, Timeline]:
+    """The logs among *entries*, and those *rolled* up, by timeline."""
+    logs: defaultdict[str, list[LogPiece | Rolled]] = defaultdict(list)
+    proofs: defaultdict[str, list[tuple[Order, int]]] = defaultdict(list)
+    for entry in entries:
+        if entry.snapshot.mode != "log":
+            continue
+        for stream in entry.snapshot.streams:
+            if stream.extent is not None:
+                logs[stream.extent.first.timeline].append(LogPiece(entry, stream))
+        if entry.snapshot.position is not None:
+            proofs[entry.snapshot.position.timeline].append((entry.snapshot.position.order, entry.time))
+    for one in rolled:
+        # Its last snapshot is the one that reaches furthest, and ends where the stretch does.
+        if one.stretch.extents:
+            logs[one.stretch.first.timeline].append(one)
+        proofs[one.stretch.next.timeline].append((one.stretch.next.order, one.stretch.reaches))
+    return {name: Timeline(logs[name], proofs[name]) for name in logs.keys() | proofs.keys()}
+
+
+def chain_from(base: Entry, entries: Sequence[Entry], rolled: Sequence[Rolled] = ()) -> Chain:
+    """Follow the logs from *base* for as long as there is no gap."""
+    return _chain(base, timelines(entries, rolled))
+
+
+def _chain(base: Entry, every: Mapping[str, Timeline]) -> Chain:
     position = base.snapshot.position
     if position is None:
         return Chain(base, (), None, base.time)
-    pieces = sorted(
-        (
-            LogPiece(entry, stream)
-            for entry in entries
-            if entry.snapshot.mode == "log"
-            for stream in entry.snapshot.streams
-            if stream.extent is not None and stream.extent.first.timeline == position.timeline
-        ),
-        key=lambda piece: (_order(piece)[0], _order(piece)[1], piece.entry.name),
-    )
-    taken: list[LogPiece] = []
-    end, gap = position, ""
-    for piece in pieces:
-        extent = piece.stream.extent
-        assert extent is not None
-        if extent.next.order <= end.order:
-            continue
-        if extent.first.order > end.order:
-            gap = f"nothing is stored between {end.text} and {extent.first.text}"
-            break
-        taken.append(piece)
-        end = extent.next
-    # A log snapshot proves that nothing happened after its own end until it was taken.
-    proofs = [
-        entry.time
-        for entry in entries
-        if entry.snapshot.mode == "log"
-        and entry.snapshot.position is not None
-        and entry.snapshot.position.timeline == position.timeline
-        and position.order <= entry.snapshot.position.order <= end.order
-    ]
-    return Chain(base, tuple(taken), end, max([base.time, *proofs]), gap)
+    timeline = every.get(position.timeline) or Timeline((), ())
+    return timeline.follow(base, position)
 
 
-def chains(entries: Sequence[Entry]) -> list[Chain]:
+def chains(entries: Sequence[Entry], rolled: Sequence[Rolled] = ()) -> list[Chain]:
     """The chain of every full, oldest first."""
+    every = timelines(entries, rolled)
     fulls = sorted(
         (entry for entry in entries if entry.snapshot.mode == "full"),
         key=lambda entry: (entry.time, entry.name),
     )
-    return [chain_from(full, entries) for full in fulls]
+    return [_chain(full, every) for full in fulls]
 
 
 def plan_restore(entries: Sequence[Entry], until: int | None = None) -> RestorePlan:
-    """Choose the newest full at or before *until* (None: the newest of all) whose logs reach it.
+    """Choose the newest full at or before *until* (None: the newest of all) whose logs reach it, none of which is rolled up.
 
     Raise `NotFound` if there is no full at all, `Unreachable` with the nearest moments if none reaches *until*.
     """
     every = chains(entries)
+    return plan_of(choose(every, until), every, until)
+
+
+def choose(every: Sequence[Chain], until: int | None) -> Chain:
+    """The chain that `plan_restore` would use; it raises the same."""
     if not every:
         raise NotFound("no full backup is stored", hint="Take one: `strandline backup SOURCE`.")
     if until is None:
         # By name, not by time: a series' names keep the order it was made in, whatever clocks said.
-        chain = max(every, key=lambda chain: chain.base.name)
-        return RestorePlan(chain.base, chain.logs, None, chain.reaches, tuple(_reasons(chain, None, every)))
+        return max(every, key=lambda chain: chain.base.name)
     for chain in reversed(every):
-        if chain.base.time > until:
-            continue
-        if until <= chain.reaches or chain.base.snapshot.position is None:
-            logs = tuple(takewhile(lambda piece: _begins_by(piece, until), chain.logs))
-            return RestorePlan(chain.base, logs, until, chain.reaches, tuple(_reasons(chain, until, every)))
+        if chain.base.time <= until and (until <= chain.reaches or chain.base.snapshot.position is None):
+            return chain
     raise Unreachable(_nearest(every, until))
+
+
+def needed(chain: Chain, until: int | None) -> list[Rolled]:
+    """Stretches whose snapshots have to take their place before a plan can be made of *chain*."""
+    return [one for one in _up_to(chain, until) if isinstance(one, Rolled)]
+
+
+def plan_of(chain: Chain, every: Sequence[Chain], until: int | None) -> RestorePlan:
+    """The plan that uses *chain*, of which no stretch is `needed`."""
+    logs = tuple(one for one in _up_to(chain, until) if isinstance(one, LogPiece))
+    return RestorePlan(chain.base, logs, until, chain.reaches, tuple(_reasons(chain, until, every)))
+
+
+def _up_to(chain: Chain, until: int | None) -> Iterator[LogPiece | Rolled]:
+    return takewhile(lambda one: until is None or _begins_by(one, until), chain.logs)
 
 
 def plan_snapshot(entry: Entry) -> RestorePlan:
@@ -145,17 +216,27 @@ def plan_snapshot(entry: Entry) -> RestorePlan:
     return RestorePlan(entry, (), None, entry.time, ("this snapshot was asked for by its id",))
 
 
-def _begins_by(piece: LogPiece, until: int) -> bool:
-    extent = piece.stream.extent
-    assert extent is not None
+def _begins_by(one: LogPiece | Rolled, until: int) -> bool:
     # A replay stops before the first transaction after the moment; *first_time* is the earliest in the extent.
-    return extent.first_time is None or extent.first_time <= until
+    first_time = one.stretch.first_time if isinstance(one, Rolled) else _extent(one).first_time
+    return first_time is None or first_time <= until
 
 
-def _order(piece: LogPiece) -> tuple[tuple[int | str, ...], tuple[int | str, ...]]:
-    extent = piece.stream.extent
-    assert extent is not None
-    return extent.first.order, extent.next.order
+def _first(one: LogPiece | Rolled) -> PositionRecord:
+    return one.stretch.first if isinstance(one, Rolled) else _extent(one).first
+
+
+def _next(one: LogPiece | Rolled) -> PositionRecord:
+    return one.stretch.next if isinstance(one, Rolled) else _extent(one).next
+
+
+def _name(one: LogPiece | Rolled) -> str:
+    return one.name if isinstance(one, Rolled) else one.entry.name
+
+
+def _extent(piece: LogPiece) -> ExtentRecord:
+    assert piece.stream.extent is not None
+    return piece.stream.extent
 
 
 def _reasons(chain: Chain, until: int | None, every: Sequence[Chain]) -> list[str]:
@@ -168,7 +249,7 @@ def _reasons(chain: Chain, until: int | None, every: Sequence[Chain]) -> list[st
         reasons.append(f"{newer} newer full(s) lie after the moment, or their logs do not reach it")
     if chain.logs:
         reasons.append(
-            f"{len(chain.logs)} log extent(s) continue it without a gap to {isoformat(chain.reaches)}"
+            f"{chain.extents} log extent(s) continue it without a gap to {isoformat(chain.reaches)}"
         )
     if chain.gap:
         reasons.append(f"the chain ends there: {chain.gap}")

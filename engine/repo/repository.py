@@ -39,7 +39,18 @@ from .hints import Hints
 from .index import Index, sync_index
 from .keys import Key, add_slot, unlock
 from .once import put_once
-from .snapshots import SnapshotName, find_snapshot, list_snapshots, load_all, load_snapshot
+from .rollups import Record, Rollup, read_records
+from .snapshots import (
+    Catalogue,
+    SnapshotName,
+    each_snapshot,
+    find_snapshot,
+    list_loose,
+    list_snapshots,
+    load_all,
+    load_catalogue,
+    load_snapshot,
+)
 
 
 class Repository:
@@ -103,19 +114,36 @@ class Repository:
         cache = self._shared.cache
         return None if cache is None else cache / self.id / quote(domain)
 
-    async def snapshots(self, series: str | None = None, *, since: str = "") -> list[SnapshotName]:
-        """Names of all snapshots (*since*: from this utc text on), oldest first within each series; nothing is read for it."""
-        return await list_snapshots(self.store, series, since=since)
+    async def snapshots(self, series: str | None = None) -> list[SnapshotName]:
+        """Names of all snapshots, oldest first within each series; no snapshot is read for it."""
+        return await list_snapshots(self.store, self.seal, series)
+
+    async def recent(self, series: str, since: str) -> list[SnapshotName]:
+        """Names of a series' snapshots from this utc text on (without those that are rolled up; from the beginning: all)."""
+        return await (list_loose(self.store, series, since=since) if since else self.snapshots(series))
 
     async def load(self, name: SnapshotName | str) -> Snapshot:
         return await load_snapshot(self.store, self.seal, name if isinstance(name, str) else name.name)
 
     async def load_all(self, series: str | None = None) -> list[tuple[SnapshotName, Snapshot]]:
+        """All snapshots with their records, oldest first within each series: half a million, if there are as many."""
         return await load_all(self.store, self.seal, series)
+
+    def each(self, series: str | None = None) -> AsyncIterator[tuple[SnapshotName, Snapshot]]:
+        """The same, one after the other."""
+        return each_snapshot(self.store, self.seal, series)
+
+    async def catalogue(self, series: str | None = None) -> Catalogue:
+        """All snapshots; of those that are rolled up only what their rollups say of them."""
+        return await load_catalogue(self.store, self.seal, series)
+
+    async def records(self, rollup: Rollup) -> list[Record]:
+        """The snapshots that are rolled up there."""
+        return await read_records(self.store, self.seal, rollup)
 
     async def find(self, prefix: str, series: str | None = None) -> SnapshotName:
         """The one snapshot whose id begins with *prefix*; raise `NotFound` otherwise."""
-        return await find_snapshot(self.store, prefix, series)
+        return await find_snapshot(self.store, self.seal, prefix, series)
 
     async def close(self) -> None:
         indexes = [*self._shared.retired, *self._shared.indexes.values()]

@@ -1,8 +1,17 @@
-"""Snapshots: list, find, load, commit, withdraw."""
+"""Snapshots: list, find, load, commit.
+
+Logs that were rolled up (`rollups`) count like all others.  Every listing is one of `snapshots/` and then one of `rollups/`.
+"""
 
 from __future__ import annotations
 
+from collections import deque
+from collections.abc import AsyncIterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from typing import NamedTuple
+
+import anyio
 
 from ...store.base import ReadStore, Store
 from ...store.errors import ObjectMissing
@@ -10,6 +19,7 @@ from ..base.errors import Damaged, NotFound
 from ..format.names import SNAPSHOTS, parse_snapshot, series_prefix, snapshot_name, utc_text
 from ..format.sealed import ObjectSeal
 from ..format.snapshot import Snapshot, decode_snapshot, encode_snapshot
+from .rollups import AT_ONCE, Record, Rollup, find_rolled, read_names, read_records, read_rollups
 
 LOOK = 15 * 3600 * 1_000_000
 """Microseconds that a first look for the newest snapshots goes back: of one a minute, as many as one request lists."""
@@ -17,8 +27,7 @@ LOOK = 15 * 3600 * 1_000_000
 LONG_LOOK = 32 * 24 * 3600 * 1_000_000
 
 
-@dataclass(frozen=True, slots=True)
-class SnapshotName:
+class SnapshotName(NamedTuple):
     """What a listing tells of a snapshot: no object is read for it.  *utc* sorts as text."""
 
     name: str
@@ -32,10 +41,8 @@ def named(series: str, utc: str, snapshot: str) -> SnapshotName:
     return SnapshotName(f"{series_prefix(series)}{utc}-{snapshot}", series, utc, snapshot)
 
 
-async def list_snapshots(
-    store: ReadStore, series: str | None = None, *, since: str = ""
-) -> list[SnapshotName]:
-    """All snapshots, or those of *series* (*since*: from this utc text on), oldest first within each series."""
+async def list_loose(store: ReadStore, series: str | None = None, *, since: str = "") -> list[SnapshotName]:
+    """Snapshots that lie in objects of their own (*since*: from this utc text on), oldest first within each series."""
     prefix = SNAPSHOTS if series is None else series_prefix(series)
     found = []
     async for info in store.scan(prefix, after=prefix + since if since else ""):
@@ -43,6 +50,22 @@ async def list_snapshots(
         if parts is not None:
             found.append(SnapshotName(info.name, *parts))
     return found
+
+
+async def list_snapshots(store: ReadStore, seal: ObjectSeal, series: str | None = None) -> list[SnapshotName]:
+    """All snapshots, or those of *series*, oldest first within each series."""
+    loose = await list_loose(store, series)
+    rollups = await read_rollups(store, seal, series)
+    if not rollups:
+        return loose
+    found = {one.name: one for one in loose}
+    for rollup in rollups:
+        prefix = series_prefix(rollup.at.series)
+        for tail in await read_names(store, seal, rollup):
+            name = prefix + tail
+            utc, _, ident = tail.partition("-")
+            found[name] = SnapshotName(name, rollup.at.series, utc, ident)
+    return [found[name] for name in sorted(found)]
 
 
 def looks_back(now: int, known: str) -> list[str]:
@@ -60,30 +83,109 @@ def _before(now: int, span: int) -> str:
 
 
 async def load_snapshot(store: ReadStore, seal: ObjectSeal, name: str) -> Snapshot:
+    try:
+        return await _load(store, seal, name)
+    except ObjectMissing:
+        parts = parse_snapshot(name)
+        rolled = parts and await find_rolled(store, seal, parts[0], f"{parts[1]}-{parts[2]}")
+        if not rolled:
+            raise
+        return rolled
+
+
+async def _load(store: ReadStore, seal: ObjectSeal, name: str) -> Snapshot:
     return decode_snapshot(seal.open("snapshot", name.encode(), await store.get(name)))
+
+
+@dataclass(frozen=True, slots=True)
+class Catalogue:
+    """What is stored: snapshots in objects of their own, with their records, and rollups, with their heads."""
+
+    loose: list[tuple[SnapshotName, Snapshot]]
+    rollups: list[Rollup]
+
+
+async def load_catalogue(store: ReadStore, seal: ObjectSeal, series: str | None = None) -> Catalogue:
+    """Every snapshot, of *series* or of all, without reading those that are rolled up.
+
+    One that is removed meanwhile, or cannot be read, is left out.  (`check` reports those that cannot be read; here one rotten object
+    must not hide all the others.)
+    """
+    names = await list_loose(store, series)
+    found: list[Snapshot | None] = [None] * len(names)
+    numbers = iter(range(len(names)))
+
+    async def load() -> None:
+        for number in numbers:
+            with suppress(ObjectMissing, Damaged):
+                found[number] = await _load(store, seal, names[number].name)
+
+    async with anyio.create_task_group() as tasks:
+        for _ in range(min(AT_ONCE, len(names))):
+            tasks.start_soon(load)
+    rollups = await read_rollups(store, seal, series)
+    loose = [(name, one) for name, one in zip(names, found, strict=True) if one is not None]
+    twice = await _rolled_too(store, seal, loose, rollups)
+    return Catalogue([one for one in loose if one[0].name not in twice], rollups)
+
+
+async def _rolled_too(
+    store: ReadStore,
+    seal: ObjectSeal,
+    loose: Sequence[tuple[SnapshotName, Snapshot]],
+    rollups: Sequence[Rollup],
+) -> set[str]:
+    """Names of logs that lie in a rollup as well: somebody died before he had removed them, or is about to."""
+    logs = [name for name, one in loose if one.mode == "log"]
+    twice: set[str] = set()
+    for rollup in rollups:
+        prefix = series_prefix(rollup.at.series)
+        first, last = prefix + rollup.head.first, prefix + rollup.head.last
+        if any(first <= name.name <= last for name in logs):
+            twice |= {prefix + tail for tail in await read_names(store, seal, rollup)}
+    return twice
+
+
+async def each_snapshot(
+    store: ReadStore, seal: ObjectSeal, series: str | None = None
+) -> AsyncIterator[tuple[SnapshotName, Snapshot]]:
+    """Every snapshot with its record, as a rule in the order of their names; of those that are rolled up a rollup's are held at a time.
+
+    One that is removed meanwhile, or cannot be read, is left out.
+    """
+    catalogue = await load_catalogue(store, seal, series)
+    loose = deque(catalogue.loose)
+    told: set[str] = set()
+    for rollup in sorted(catalogue.rollups, key=lambda one: series_prefix(one.at.series) + one.head.first):
+        prefix = series_prefix(rollup.at.series)
+        records: list[Record] = []
+        with suppress(ObjectMissing, Damaged):
+            records = await read_records(store, seal, rollup)
+        told = {name for name in told if name >= prefix + rollup.head.first}  # two may hold the same
+        for record in records:
+            name = named(rollup.at.series, *record.tail.split("-"))
+            while loose and loose[0][0].name < name.name:
+                yield loose.popleft()
+            if name.name not in told:
+                told.add(name.name)
+                yield name, record.snapshot
+    for one in loose:
+        yield one
 
 
 async def load_all(
     store: ReadStore, seal: ObjectSeal, series: str | None = None
 ) -> list[tuple[SnapshotName, Snapshot]]:
-    """Every snapshot with its record; one that is removed meanwhile, or cannot be read, is left out.
-
-    (`check` reports those that cannot be read; here one rotten object must not hide all the others.)
-    """
-    found = []
-    for name in await list_snapshots(store, series):
-        try:
-            found.append((name, await load_snapshot(store, seal, name.name)))
-        except (ObjectMissing, Damaged):
-            continue
-    return found
+    """Every snapshot with its record, oldest first within each series."""
+    return sorted([one async for one in each_snapshot(store, seal, series)], key=lambda one: one[0].name)
 
 
-async def find_snapshot(store: ReadStore, prefix: str, series: str | None = None) -> SnapshotName:
+async def find_snapshot(
+    store: ReadStore, seal: ObjectSeal, prefix: str, series: str | None = None
+) -> SnapshotName:
     """The one snapshot whose id begins with *prefix*."""
-    found = (
-        [one for one in await list_snapshots(store, series) if one.id.startswith(prefix)] if prefix else []
-    )
+    every = await list_snapshots(store, seal, series) if prefix else []
+    found = [one for one in every if one.id.startswith(prefix)]
     if len(found) != 1:
         message = "more than one snapshot's id begins so" if found else "no snapshot has that id"
         raise NotFound(message, snapshot=prefix, hint="`strandline snapshots` lists them.")

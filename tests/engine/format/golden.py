@@ -17,6 +17,7 @@ from strandline.engine.format.keyslot import Argon2, Role, seal_slot
 from strandline.engine.format.lease import encode_record
 from strandline.engine.format.names import (
     config_name,
+    domain_of,
     gc_name,
     index_prefix,
     key_name,
@@ -27,6 +28,7 @@ from strandline.engine.format.names import (
 )
 from strandline.engine.format.pack import PackKey, PackTable, encode_pack
 from strandline.engine.format.recipe import hole_mark
+from strandline.engine.format.rollup import encode_body, encode_names, encode_rollup
 from strandline.engine.format.snapshot import encode_snapshot
 
 from .specimens import (
@@ -38,6 +40,7 @@ from .specimens import (
     ENCRYPTIONS,
     GC_RECORD,
     GOLDEN,
+    HEAD,
     IDS,
     KEY_FILE,
     LEASE,
@@ -48,6 +51,8 @@ from .specimens import (
     PROBED,
     READER,
     REPOSITORY,
+    ROLLED,
+    ROLLUP_NAME,
     ROW_BYTES,
     SALT,
     SECRETS,
@@ -56,6 +61,7 @@ from .specimens import (
     SMALLEST,
     SNAPSHOT,
     SNAPSHOT_NAME,
+    TAILS,
     pack_key,
     seal_of,
 )
@@ -105,11 +111,26 @@ def _segment() -> bytes:
     return encode_segment([(pack, table) for pack, _, table in packs])
 
 
+def _records() -> list[bytes]:
+    return [msgspec.msgpack.encode(one) for one in ROLLED]
+
+
+def _rollup(encryption: Encryption) -> bytes:
+    return encode_rollup(ROLLUP_NAME, HEAD, TAILS, _records(), seal_of(encryption))
+
+
 def _names() -> bytes:
     names = [config_name(1), config_name(1234567890), key_name(SLOT), pack_name(PACK)]
     names += [index_prefix("main"), lease_name(LEASE.id), gc_name(GC_RECORD.id)]
     names += [snapshot_name("shop", moment, SNAPSHOT.id) for moment in MOMENTS]
     names += [quote(word) for word in WORDS]
+    return "".join(f"{name}\n" for name in names).encode()
+
+
+def _names_of_series() -> bytes:
+    """Of rollups and of dedup domains."""
+    names = [ROLLUP_NAME, *(index_prefix(domain_of("source", word)) for word in WORDS[:-1])]
+    names += [index_prefix(domain_of(dedup, "shop")) for dedup in ("repository", "source", "main", "Größe")]
     return "".join(f"{name}\n" for name in names).encode()
 
 
@@ -142,9 +163,13 @@ MADE: dict[str, Callable[[], bytes]] = {
     "digest.bin": _digest,
     "snapshot.msgpack": lambda: zstandard.ZstdDecompressor().decompress(encode_snapshot(SNAPSHOT)),
     "snapshot-smallest.msgpack": lambda: msgspec.msgpack.encode(SMALLEST),
+    "rollup-head.msgpack": lambda: msgspec.msgpack.encode(HEAD),
+    "rollup-names.txt": lambda: zstandard.ZstdDecompressor().decompress(encode_names(TAILS)),
+    "rollup-body.bin": lambda: zstandard.ZstdDecompressor().decompress(encode_body(_records())),
     "lease.msgpack": lambda: encode_record(LEASE),
     "gc.msgpack": lambda: encode_record(GC_RECORD),
     "names.txt": _names,
+    "names-of-series.txt": _names_of_series,
 } | {
     f"sealed-{place.kind}-{encryption}.bin": _sealed(encryption, number)
     for number, place in enumerate(PLACES)
@@ -154,6 +179,8 @@ MADE: dict[str, Callable[[], bytes]] = {
 CAPTURED: dict[str, Callable[[], bytes]] = {
     "pack-header.bin": lambda: PackKey.make(seal_of("aes-256-gcm"), READER.recipient, key=PACK_KEY).header,
     "snapshot.zst": lambda: encode_snapshot(SNAPSHOT),
+    "rollup-aes-256-gcm.bin": lambda: _rollup("aes-256-gcm"),
+    "rollup-none.bin": lambda: _rollup("none"),
     "snapshot-sealed.bin": lambda: seal_of("aes-256-gcm").seal(
         "snapshot", SNAPSHOT_NAME.encode(), read("snapshot.zst")
     ),

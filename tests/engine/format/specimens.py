@@ -17,9 +17,10 @@ from strandline.engine.format.aead import Encryption, Reader
 from strandline.engine.format.config import Config, PlainSecrets, recipient_record
 from strandline.engine.format.keyslot import Argon2, Secrets
 from strandline.engine.format.lease import GcRecord, Lease
-from strandline.engine.format.names import snapshot_name
+from strandline.engine.format.names import rollups_prefix, snapshot_name, utc_text
 from strandline.engine.format.pack import RAW, ZSTD, PackKey, encode_body
 from strandline.engine.format.recipe import Hole, Recipe, Run, encode_row
+from strandline.engine.format.rollup import Head, Stretch
 from strandline.engine.format.sealed import ObjectSeal
 from strandline.engine.format.snapshot import (
     ExtentRecord,
@@ -161,6 +162,34 @@ SNAPSHOT = Snapshot(
 SMALLEST = Snapshot("0" * 16, "s", "full", SourceRecord("files", "h"), 0, 0, ())
 SNAPSHOT_NAME = snapshot_name(SNAPSHOT.series, SNAPSHOT.started, SNAPSHOT.id)
 
+ROLLED = (
+    msgspec.structs.replace(
+        SNAPSHOT,
+        id="00000000000000aa",
+        streams=SNAPSHOT.streams[:1],
+        embedded=(b"SLPACK01",),
+        base_utc="20261122T000000.000000Z",
+        number=4711,
+    ),
+    SNAPSHOT,
+)
+"""Two snapshots; what matters is that their bytes come back."""
+TAILS = tuple(f"{utc_text(1795342500123456 + number)}-{one.id}" for number, one in enumerate(ROLLED))
+STRETCH = Stretch(
+    base="00112233445566ff",
+    count=2,
+    extents=1,
+    first=FIRST,
+    next=NEXT,
+    begins=1795342500000000,
+    reaches=1795342510500000,
+    first_time=1795342400000000,
+    size=1 << 34,
+    stored=6,
+)
+HEAD = Head(SNAPSHOT.series, 2, TAILS[0], TAILS[1], 1234, (STRETCH,), (f"{TAILS[0][:24]}00000000000000ff",))
+ROLLUP_NAME = f"{rollups_prefix(SNAPSHOT.series)}{TAILS[1][:24]}01000000000000ff"
+
 LEASE = Lease(
     id="0123456789abcdef",
     kind="writer",
@@ -190,5 +219,6 @@ PLACES = (
     Place("index", b"index/main/", b"a segment"),
     Place("lease", b"leases/0123456789abcdef", b"a lease"),
     Place("gc", b"gc/aaaaaaaaaaaaaaaa", b""),
+    Place("rollup", ROLLUP_NAME.encode(), b"a head"),
     Place("table", b"SLPACK01 and the rest of a header", b"a table"),
 )

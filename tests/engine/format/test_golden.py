@@ -10,7 +10,7 @@ import zstandard
 from blake3 import blake3
 from strandline.engine.format import keyslot
 from strandline.engine.format.aead import PLAIN_RECIPIENT
-from strandline.engine.format.arrays import u32_array
+from strandline.engine.format.arrays import u32_array, u32_bytes
 from strandline.engine.format.config import decode_config, encode_config, verify_config
 from strandline.engine.format.indexfile import decode_segment
 from strandline.engine.format.keyslot import decode_slot, open_slot
@@ -19,6 +19,7 @@ from strandline.engine.format.names import (
     config_name,
     key_name,
     parse_pack,
+    parse_rollup,
     parse_snapshot,
     quote,
     unquote,
@@ -33,7 +34,15 @@ from strandline.engine.format.pack import (
     table_span,
 )
 from strandline.engine.format.recipe import decode_rows
-from strandline.engine.format.snapshot import decode_snapshot, encode_snapshot
+from strandline.engine.format.rollup import (
+    FIXED,
+    decode_head,
+    open_body,
+    open_head,
+    open_names,
+    parse_fixed,
+)
+from strandline.engine.format.snapshot import decode_record, decode_snapshot, encode_snapshot
 
 from .golden import CAPTURED, GOLDEN, MADE, MOMENTS, WORDS, read
 from .specimens import (
@@ -42,6 +51,7 @@ from .specimens import (
     COUNTS,
     ENCRYPTIONS,
     GC_RECORD,
+    HEAD,
     IDS,
     KEY_FILE,
     LEASE,
@@ -53,6 +63,8 @@ from .specimens import (
     PROBED,
     READER,
     REPOSITORY,
+    ROLLED,
+    ROLLUP_NAME,
     ROWS,
     SALT,
     SECRETS,
@@ -61,6 +73,7 @@ from .specimens import (
     SMALLEST,
     SNAPSHOT,
     SNAPSHOT_NAME,
+    TAILS,
     seal_of,
 )
 
@@ -168,6 +181,33 @@ def test_a_snapshot_is_read():
 
 def test_what_a_snapshot_leaves_out_has_its_default():
     assert decode_snapshot(zstandard.ZstdCompressor().compress(read("snapshot-smallest.msgpack"))) == SMALLEST
+
+
+@pytest.mark.parametrize("encryption", ENCRYPTIONS)
+def test_a_rollup_is_read_front_to_back(encryption):
+    data, seal = read(f"rollup-{encryption}.bin"), seal_of(encryption)
+
+    sealed, names = parse_fixed(data[:FIXED])
+    head = open_head(ROLLUP_NAME, data[FIXED : FIXED + sealed], seal)
+    body = FIXED + sealed + names
+
+    assert head == HEAD
+    assert open_names(ROLLUP_NAME, data[FIXED + sealed : body], seal, head) == list(TAILS)
+    records = open_body(ROLLUP_NAME, data[body:], seal, head)
+    assert tuple(map(decode_record, records)) == ROLLED
+    assert b"".join((u32_bytes(map(len, records)), *records)) == read("rollup-body.bin")
+    assert read("rollup-names.txt").decode() == "".join(TAILS)
+    assert decode_head(read("rollup-head.msgpack")) == HEAD
+
+
+def test_a_rollup_is_known_by_its_name():
+    name, *domains = read("names-of-series.txt").decode().splitlines()
+
+    assert name == ROLLUP_NAME
+    assert parse_rollup(name) == (SNAPSHOT.series, TAILS[1][:23], "01000000000000ff")
+    assert parse_snapshot(name) is None
+    assert parse_rollup(SNAPSHOT_NAME) is None
+    assert len(set(domains)) == len(domains) - 1  # "source" of `shop` stands there twice
 
 
 def test_a_lease_and_a_gc_record_are_read():

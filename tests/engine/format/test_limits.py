@@ -25,6 +25,8 @@ from strandline.engine.format.pack import (
     table_span,
 )
 from strandline.engine.format.recipe import Hole, Run, decode_rows, encode_row
+from strandline.engine.format.rollup import decode_body as decode_records
+from strandline.engine.format.rollup import decode_head, decode_names, parse_fixed
 from strandline.engine.format.snapshot import decode_snapshot, encode_snapshot
 
 from .golden import read
@@ -32,6 +34,7 @@ from .memory import MIB, within
 from .specimens import (
     BODIES,
     ENCRYPTIONS,
+    HEAD,
     READER,
     SNAPSHOT,
     pack_key,
@@ -216,6 +219,54 @@ def test_arrays_nested_beyond_the_stack_are_damage_in_msgpack(parse):
 def test_a_snapshot_that_swells_or_trails_is_damaged(data):
     with within(MIB), pytest.raises(Damaged):
         decode_snapshot(data)
+
+
+@pytest.mark.parametrize(
+    "parse", [decode_names, lambda data: decode_records(data, 1)], ids=["names", "records"]
+)
+@pytest.mark.parametrize(
+    "data",
+    [
+        pytest.param(BOMB, id="a bomb that states its size"),
+        pytest.param(
+            b"\x28\xb5\x2f\xfd\xe0" + (2 << 30).to_bytes(8, "little") + b"\1\0\0", id="a size of 2 GiB"
+        ),
+        pytest.param(UNSIZED, id="no size"),
+        pytest.param(squeeze(read("rollup-body.bin")) + b"x", id="bytes after it"),
+        pytest.param(SKIPPED, id="a skippable frame"),
+        pytest.param(squeeze(b"abc"), id="less than one"),
+        pytest.param(b"", id="nothing"),
+    ],
+)
+def test_a_part_of_a_rollup_that_swells_or_trails_is_damaged(data, parse):
+    with within(MIB), pytest.raises(Damaged):
+        parse(data)
+
+
+@pytest.mark.parametrize("count", [0, 1, 3, 1 << 32])
+def test_a_rollup_with_more_or_fewer_snapshots_than_it_says_is_damaged(count):
+    with within(MIB), pytest.raises(Damaged):
+        decode_records(squeeze(read("rollup-body.bin")), count)
+
+
+@pytest.mark.parametrize("sizes", [(0xFFFFFFFF, 0xFFFFFFFF), (5, 0xFFFFFFFF), (5, 3), (0, 0)])
+def test_a_rollup_whose_sizes_do_not_add_up_is_damaged(sizes):
+    with within(MIB), pytest.raises(Damaged):
+        decode_records(squeeze(u32_bytes(sizes) + b"1234567"), 2)
+
+
+def test_a_rollup_that_is_cut_off_or_none_is_damaged():
+    data = read("rollup-none.bin")
+
+    for other in (b"", data[:15], b"SLPACK01" + data[8:]):
+        with pytest.raises(Damaged):
+            parse_fixed(other)
+
+
+def test_a_rollup_whose_stretches_do_not_add_up_is_damaged():
+    for count in (0, 1, 3):
+        with pytest.raises(Damaged):
+            decode_head(msgspec.msgpack.encode(msgspec.structs.replace(HEAD, count=count)))
 
 
 def test_a_snapshot_that_would_be_too_large_to_read_is_not_written(monkeypatch):

@@ -15,7 +15,7 @@ from strandline.engine.format.config import decode_config, verify_config
 from strandline.engine.format.indexfile import decode_segment
 from strandline.engine.format.keyslot import decode_slot, open_slot
 from strandline.engine.format.lease import decode_gc, decode_lease
-from strandline.engine.format.names import parse_pack, parse_snapshot
+from strandline.engine.format.names import parse_pack, parse_rollup, parse_snapshot
 from strandline.engine.format.pack import (
     PackKey,
     PackTable,
@@ -25,7 +25,17 @@ from strandline.engine.format.pack import (
     table_span,
 )
 from strandline.engine.format.recipe import decode_rows
-from strandline.engine.format.snapshot import decode_snapshot, encode_snapshot
+from strandline.engine.format.rollup import (
+    FIXED,
+    decode_head,
+    decode_names,
+    open_body,
+    open_head,
+    open_names,
+    parse_fixed,
+)
+from strandline.engine.format.rollup import decode_body as decode_records
+from strandline.engine.format.snapshot import decode_record, decode_snapshot, encode_snapshot
 
 from .golden import MADE, read
 from .mutants import broken, mistyped_json, mistyped_msgpack
@@ -34,6 +44,7 @@ from .specimens import (
     KEY_FILE,
     READER,
     REPOSITORY,
+    ROLLUP_NAME,
     SECRETS,
     seal_of,
 )
@@ -92,6 +103,16 @@ def whole_tail(data: bytes) -> None:
     open_table(header, data[offset : offset + size], seal_of("none"))
 
 
+def whole_rollup(data: bytes) -> None:
+    seal = seal_of("none")
+    sealed, names = parse_fixed(data)
+    head = open_head(ROLLUP_NAME, data[FIXED : FIXED + sealed], seal)
+    body = FIXED + sealed + names
+    assert len(open_names(ROLLUP_NAME, data[body - names : body], seal, head)) == head.count
+    for record in open_body(ROLLUP_NAME, data[body:], seal, head):
+        decode_record(record)
+
+
 PARSERS: dict[str, tuple[Callable[[bytes], object], st.SearchStrategy[bytes]]] = {
     "config": (whole_config, broken(read("config-aes-256-gcm.json")) | broken(read("config-none.json"))),
     "config, mistyped": (
@@ -112,6 +133,17 @@ PARSERS: dict[str, tuple[Callable[[bytes], object], st.SearchStrategy[bytes]]] =
     "snapshot": (all_of, broken(read("snapshot.zst"))),
     "snapshot, inside": (all_of, broken(read("snapshot.msgpack")).map(squeeze)),
     "snapshot, mistyped": (all_of, mistyped_msgpack(read("snapshot.msgpack")).map(squeeze)),
+    "rollup": (whole_rollup, broken(read("rollup-none.bin"))),
+    "rollup's head": (
+        decode_head,
+        broken(read("rollup-head.msgpack")) | mistyped_msgpack(read("rollup-head.msgpack")),
+    ),
+    "rollup's names": (decode_names, broken(squeeze(read("rollup-names.txt")))),
+    "rollup's names, inside": (decode_names, broken(read("rollup-names.txt")).map(squeeze)),
+    "rollup's body": (
+        lambda data: decode_records(data, 2),
+        broken(squeeze(read("rollup-body.bin"))) | broken(read("rollup-body.bin")).map(squeeze),
+    ),
     "lease": (decode_lease, broken(read("lease.msgpack")) | mistyped_msgpack(read("lease.msgpack"))),
     "gc": (decode_gc, broken(read("gc.msgpack")) | mistyped_msgpack(read("gc.msgpack"))),
     "small object": (
@@ -122,6 +154,7 @@ PARSERS: dict[str, tuple[Callable[[bytes], object], st.SearchStrategy[bytes]]] =
         lambda data: (
             parse_pack(data.decode(errors="replace")),
             parse_snapshot(data.decode(errors="replace")),
+            parse_rollup(data.decode(errors="replace")),
         ),
         st.sampled_from(read("names.txt").splitlines()).flatmap(broken),
     ),

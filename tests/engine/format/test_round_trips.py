@@ -21,6 +21,9 @@ from strandline.engine.format.indexfile import decode_segment, encode_segment
 from strandline.engine.format.lease import GcRecord, Lease, decode_gc, decode_lease, encode_record
 from strandline.engine.format.pack import RAW, ZSTD, PackTable, decode_body, encode_body
 from strandline.engine.format.recipe import Recipe
+from strandline.engine.format.rollup import Head, Stretch, decode_head, decode_names, encode_names
+from strandline.engine.format.rollup import decode_body as decode_records
+from strandline.engine.format.rollup import encode_body as encode_records
 from strandline.engine.format.snapshot import (
     ExtentRecord,
     PositionRecord,
@@ -84,6 +87,34 @@ snapshots = st.builds(
     st.lists(words, max_size=2).map(tuple),
     st.lists(st.binary(max_size=50), max_size=2).map(tuple),
 )
+tails = st.text("0123456789TZ.-abcdef", min_size=40, max_size=40)
+heads = st.lists(
+    st.builds(
+        Stretch,
+        words,
+        st.integers(0, 1 << 40),
+        counts,
+        positions,
+        positions,
+        moments,
+        moments,
+        st.none() | moments,
+        counts,
+        counts,
+    ),
+    max_size=3,
+).flatmap(
+    lambda some: st.builds(
+        Head,
+        words,
+        st.just(sum(one.count for one in some)),
+        words,
+        words,
+        counts,
+        st.just(tuple(some)),
+        st.lists(words, max_size=2).map(tuple),
+    )
+)
 leases = st.builds(
     Lease,
     words,
@@ -122,6 +153,13 @@ def test_snapshots_with_fields_of_a_newer_writer(snapshot, more):
         stream |= more
 
     assert decode_snapshot(zstandard.ZstdCompressor().compress(msgspec.msgpack.encode(fields))) == snapshot
+
+
+@given(heads, st.lists(tails, max_size=4), st.lists(st.binary(max_size=90), max_size=4))
+def test_rollups(head, names, records):
+    assert decode_head(msgspec.msgpack.encode(head)) == head
+    assert decode_names(encode_names(names)) == names
+    assert decode_records(encode_records(records), len(records)) == records
 
 
 @given(leases, st.builds(GcRecord, words, moments, st.lists(ids, max_size=3).map(tuple)))

@@ -231,8 +231,12 @@ class _Backup:
         if due(done[0]):
             try:
                 await roll_up(repo, self.series, now=self.now)
-            except (Damaged, StoreError) as error:  # the backup is made; somebody else may tidy up
-                self._warn(f"older logs could not be rolled up: {error}")
+            except Exception as error:
+                cause = root_cause(error)
+                if not isinstance(cause, Damaged | StoreError):
+                    raise
+                # The backup is made; somebody else may tidy up.
+                self._warn(f"older logs could not be rolled up: {cause}")
         return done
 
     def _warn(self, message: str) -> None:

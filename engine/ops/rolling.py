@@ -8,8 +8,8 @@ a year of logs that nobody ever rolled up is caught up with over time.  How it h
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 
-import anyio
 from anyio import to_thread
 
 from ...store.errors import ObjectMissing
@@ -22,7 +22,8 @@ from ..plan.rollup import LARGEST_RECORD, batches, is_fit, neighbours
 from ..repo.leases import HeldLease, holding_lease
 from ..repo.merging import delete_all
 from ..repo.repository import Repository
-from ..repo.rollups import AT_ONCE, Record, Rollup, each_record, make_rollup, read_names, read_rollups
+from ..repo.rollups import Record, Rollup, each_record, make_rollup, read_names, read_rollups
+from ..repo.together import together
 
 EVERY = 256
 """Snapshots of a series from one time to the next."""
@@ -110,22 +111,18 @@ async def _list(repo: Repository, series: str, since: str, most: int | None, *, 
 async def _load(repo: Repository, series: str, tails: Sequence[str]) -> list[Record | None]:
     """The snapshots that are fit to be rolled up."""
     found: list[Record | None] = [None] * len(tails)
-    numbers = iter(range(len(tails)))
-    prefix = series_prefix(series)
 
-    async def load() -> None:
-        for number in numbers:
-            name = prefix + tails[number]
-            try:
-                data = await repo.store.get(name)
-                record = unpack_record(repo.seal.open("snapshot", name.encode(), data))
-                snapshot = decode_record(record)
-                if len(record) <= LARGEST_RECORD and is_fit(snapshot):
-                    found[number] = Record(tails[number], record, snapshot)
-            except (Damaged, ObjectMissing, TypeError):
-                continue  # what cannot be read, or is gone, or has positions that cannot be compared, is nothing for us
+    async def load(number: int) -> None:
+        tail = tails[number]
+        name = series_prefix(series) + tail
+        with suppress(
+            Damaged, ObjectMissing, TypeError
+        ):  # unreadable, gone, or with positions that cannot be compared
+            record = unpack_record(repo.seal.open("snapshot", name.encode(), await repo.store.get(name)))
+            snapshot = decode_record(record)
+            ours = (snapshot.series, snapshot.id) == (series, tail.rpartition("-")[2])
+            if ours and len(record) <= LARGEST_RECORD and is_fit(snapshot):
+                found[number] = Record(tail, record, snapshot)
 
-    async with anyio.create_task_group() as tasks:
-        for _ in range(AT_ONCE):
-            tasks.start_soon(load)
+    await together(len(tails), load)
     return found

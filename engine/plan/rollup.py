@@ -44,7 +44,7 @@ def stretches(snapshots: Sequence[Snapshot]) -> list[Stretch]:
     closed: list[Stretch] = []
     current: _Open | None = None
     for one in snapshots:
-        if current is None or not _continues(current, one):
+        if current is None or not _may_continue(current, one):
             closed += [_close(current)] if current else []
             current = _begin(one)
             if current is None:
@@ -59,6 +59,13 @@ def _begin(one: Snapshot) -> _Open | None:
     start = extents[0].first if extents else one.position
     begun = _Open([], start, start)
     return begun if _continues(begun, one) else None
+
+
+def _may_continue(current: _Open, one: Snapshot) -> bool:
+    try:
+        return _continues(current, one)
+    except TypeError:  # positions of two kinds of log
+        return False
 
 
 def _continues(current: _Open, one: Snapshot) -> bool:

@@ -32,6 +32,7 @@ from ..format.pack import PackTable
 from ..format.sealed import ObjectSeal
 from ..plan.segments import Segment, plan_merges
 from .index import Index, segment_name
+from .together import together
 
 WORK = 32 << 20
 """Bytes of segments that one backup merges, or twice as many as it has written itself, if that is more."""
@@ -119,13 +120,9 @@ def _replace(merged: Merged, segments: tuple[Segment, ...]) -> None:
 
 async def delete_all(store: Store, names: list[str]) -> None:
     """Remove objects of which none is needed; what cannot be removed now is another time."""
-    limit = anyio.CapacityLimiter(DELETIONS)
 
-    async def delete(name: str) -> None:
-        async with limit:
-            with suppress(StoreError):
-                await store.delete(name)
+    async def delete(number: int) -> None:
+        with suppress(StoreError):
+            await store.delete(names[number])
 
-    async with anyio.create_task_group() as tasks:
-        for name in names:
-            tasks.start_soon(delete, name)
+    await together(len(names), delete, at_once=DELETIONS)

@@ -19,9 +19,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import AsyncIterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
-import anyio
 from anyio import to_thread
 
 from ...store.base import ReadStore
@@ -41,12 +41,10 @@ from ..format.rollup import (
 from ..format.sealed import ObjectSeal
 from ..format.snapshot import Snapshot, decode_record
 from ..plan.rollup import stretches
+from .together import together
 
 HEAD_ROOM = 8 << 10
 """Bytes read of a rollup to have its head: mostly more than that takes."""
-
-AT_ONCE = 16
-"""Requests at the same time."""
 
 TRIES = 5
 
@@ -107,23 +105,12 @@ async def read_rollups(
 
 async def _heads(store: ReadStore, seal: ObjectSeal, names: Sequence[RollupName]) -> list[Rollup]:
     found: list[Rollup | None] = [None] * len(names)
-    numbers = iter(range(len(names)))
-    missing: list[ObjectMissing] = []
 
-    async def read() -> None:
-        for number in numbers:
-            try:
-                found[number] = await read_head(store, seal, names[number])
-            except Damaged:
-                continue  # `check` says so
-            except ObjectMissing as error:
-                missing.append(error)
+    async def read(number: int) -> None:
+        with suppress(Damaged):  # `check` says so
+            found[number] = await read_head(store, seal, names[number])
 
-    async with anyio.create_task_group() as tasks:
-        for _ in range(min(AT_ONCE, len(names))):
-            tasks.start_soon(read)
-    if missing:
-        raise missing[0]
+    await together(len(names), read)
     return [one for one in found if one is not None]
 
 

@@ -11,15 +11,14 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import NamedTuple
 
-import anyio
-
 from ...store.base import ReadStore, Store
 from ...store.errors import ObjectMissing
 from ..base.errors import Damaged, NotFound
 from ..format.names import SNAPSHOTS, parse_snapshot, series_prefix, snapshot_name, utc_text
 from ..format.sealed import ObjectSeal
 from ..format.snapshot import Snapshot, decode_snapshot, encode_snapshot
-from .rollups import AT_ONCE, Record, Rollup, find_rolled, read_names, read_records, read_rollups
+from .rollups import Record, Rollup, find_rolled, read_names, read_records, read_rollups
+from .together import together
 
 LOOK = 15 * 3600 * 1_000_000
 """Microseconds that a first look for the newest snapshots goes back: of one a minute, as many as one request lists."""
@@ -52,19 +51,23 @@ async def list_loose(store: ReadStore, series: str | None = None, *, since: str 
     return found
 
 
-async def list_snapshots(store: ReadStore, seal: ObjectSeal, series: str | None = None) -> list[SnapshotName]:
-    """All snapshots, or those of *series*, oldest first within each series."""
-    loose = await list_loose(store, series)
+async def list_snapshots(
+    store: ReadStore, seal: ObjectSeal, series: str | None = None, *, ident: str = ""
+) -> list[SnapshotName]:
+    """All snapshots, or those of *series*, or those whose id begins with *ident*; oldest first within each series."""
+    found = {one.name: one for one in await list_loose(store, series) if one.id.startswith(ident)}
     rollups = await read_rollups(store, seal, series)
-    if not rollups:
-        return loose
-    found = {one.name: one for one in loose}
-    for rollup in rollups:
+
+    async def read(number: int) -> None:
+        rollup = rollups[number]
         prefix = series_prefix(rollup.at.series)
-        for tail in await read_names(store, seal, rollup):
-            name = prefix + tail
-            utc, _, ident = tail.partition("-")
-            found[name] = SnapshotName(name, rollup.at.series, utc, ident)
+        with suppress(Damaged):  # `check` says so
+            for tail in await read_names(store, seal, rollup):
+                utc, _, one = tail.partition("-")
+                if one.startswith(ident):
+                    found[prefix + tail] = SnapshotName(prefix + tail, rollup.at.series, utc, one)
+
+    await together(len(rollups), read)
     return [found[name] for name in sorted(found)]
 
 
@@ -113,16 +116,12 @@ async def load_catalogue(store: ReadStore, seal: ObjectSeal, series: str | None 
     """
     names = await list_loose(store, series)
     found: list[Snapshot | None] = [None] * len(names)
-    numbers = iter(range(len(names)))
 
-    async def load() -> None:
-        for number in numbers:
-            with suppress(ObjectMissing, Damaged):
-                found[number] = await _load(store, seal, names[number].name)
+    async def load(number: int) -> None:
+        with suppress(ObjectMissing, Damaged):
+            found[number] = await _load(store, seal, names[number].name)
 
-    async with anyio.create_task_group() as tasks:
-        for _ in range(min(AT_ONCE, len(names))):
-            tasks.start_soon(load)
+    await together(len(names), load)
     rollups = await read_rollups(store, seal, series)
     loose = [(name, one) for name, one in zip(names, found, strict=True) if one is not None]
     twice = await _rolled_too(store, seal, loose, rollups)
@@ -184,8 +183,7 @@ async def find_snapshot(
     store: ReadStore, seal: ObjectSeal, prefix: str, series: str | None = None
 ) -> SnapshotName:
     """The one snapshot whose id begins with *prefix*."""
-    every = await list_snapshots(store, seal, series) if prefix else []
-    found = [one for one in every if one.id.startswith(prefix)]
+    found = await list_snapshots(store, seal, series, ident=prefix) if prefix else []
     if len(found) != 1:
         message = "more than one snapshot's id begins so" if found else "no snapshot has that id"
         raise NotFound(message, snapshot=prefix, hint="`strandline snapshots` lists them.")

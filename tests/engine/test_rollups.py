@@ -204,6 +204,29 @@ async def test_death_at_any_step_loses_nothing_and_shows_nothing_twice(tmp_path:
     assert number > 15
 
 
+async def test_a_store_that_fails_while_logs_are_rolled_up_does_not_fail_the_backup(tmp_path: Path) -> None:
+    store, database = FaultyStore(await made()), Database()
+    async with opened_repository(store, key=KEY, cache=tmp_path) as repo:
+        await database.full(repo)
+        for number, kind in enumerate(("put", "get", "scan", "delete")):
+            while (
+                await repo.load((await repo.snapshots("s"))[-1])
+            ).number % rolling.EVERY != rolling.EVERY - 1:
+                await database.logged(repo)
+            prefix = {"put": "rollups/", "scan": "rollups/", "delete": "snapshots/", "get": "snapshots/"}[
+                kind
+            ]
+            store.fail_before(2 if kind == "get" else 1, kind=kind, prefix=prefix)  # type: ignore[arg-type]
+
+            operation = await database.logged(repo)
+
+            store.heal()
+            assert (await repo.load(operation.name)).id == operation.snapshot.id
+            assert len(await repo.snapshots("s")) == (number + 1) * rolling.EVERY
+            assert await restored(repo, "s") == database.expected(1)
+        await check_clean(repo)
+
+
 async def test_two_that_roll_up_at_once_do_no_harm(tmp_path: Path) -> None:
     store, database = await made(), Database()
     async with opened_repository(store, key=KEY, cache=tmp_path) as repo:

@@ -196,7 +196,7 @@ class S3Store(Store):
                     await self.delete(name)
 
     async def probe(self) -> Capabilities:
-        """Find out what the server does, in 7 requests; from then on `put` goes by it.
+        """Find out what the server does, in 7 requests; from then on `put` goes by it, unless the settings say otherwise.
 
         It is the caller who remembers, and tells the next store (`assume`).  The objects that it needs have names that no store has,
         and are removed.
@@ -210,7 +210,8 @@ class S3Store(Store):
             with anyio.CancelScope(shield=True), anyio.move_on_after(_CLEAN_UP), suppress(Exception):
                 for key in tries:
                     await client.delete_object(Bucket=self.settings.bucket, Key=key)
-        self._conditional_writes = conditional
+        if self.settings.conditional_writes is None:
+            self._conditional_writes = conditional
         versioning = await self._ask(client.get_bucket_versioning(Bucket=self.settings.bucket))
         lock = await self._ask(client.get_object_lock_configuration(Bucket=self.settings.bucket))
         return Capabilities(

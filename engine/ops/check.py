@@ -47,6 +47,7 @@ from ..format.recipe import Hole, Recipe, Run
 from ..format.snapshot import Snapshot, StreamRecord
 from ..plan.rollup import stretches
 from ..repo.keys import list_slots
+from ..repo.leases import reading
 from ..repo.repository import Repository
 from ..repo.rollups import RollupName, list_rollups, read_head
 from .operation import Operation, account_of
@@ -105,16 +106,17 @@ class _Check:
         emit(Started(self.repo.id, "check"))
         async with self.budget.admit() as share:
             repo = self.repo.over(ObservedStore(self.repo.store, counts))
-            # Snapshots first: whatever they name was stored before them.
-            snapshots = [info.name async for info in repo.store.scan(SNAPSHOTS)]
-            rollups = await list_rollups(repo.store)
-            await self._others(repo)
-            await self._packs(repo)
-            for name in snapshots:
-                await self._loose(repo, name, share)
-            for rollup in rollups:
-                await self._rollup(repo, rollup, share)
-            await self._segments(repo)
+            async with reading(repo.store, repo.seal):
+                # Snapshots first: whatever they name was stored before them.
+                snapshots = [info.name async for info in repo.store.scan(SNAPSHOTS)]
+                rollups = await list_rollups(repo.store)
+                await self._others(repo)
+                await self._packs(repo)
+                for name in snapshots:
+                    await self._loose(repo, name, share)
+                for rollup in rollups:
+                    await self._rollup(repo, rollup, share)
+                await self._segments(repo)
         self.report.unnamed_packs = len(self.shapes.keys() - self.named)
         if self.report.unnamed_packs:
             self._note(
@@ -239,12 +241,18 @@ class _Check:
             try:
                 await self._stream(repo, snapshot, stream, shapes, share)
             except StrandlineError as error:
-                self._error(name, f"stream {stream.name!r}: {error}")
+                await self._bad_stream(repo, name, stream, error)
             except BaseExceptionGroup as group:
                 expected, rest = group.split(StrandlineError)
                 if rest is not None or expected is None:
                     raise
-                self._error(name, f"stream {stream.name!r}: {expected.exceptions[0]}")
+                await self._bad_stream(repo, name, stream, expected.exceptions[0])
+
+    async def _bad_stream(
+        self, repo: Repository, name: str, stream: StreamRecord, error: BaseException
+    ) -> None:
+        if await _is_stored(repo, name):  # else it was removed meanwhile, and its packs are nobody's
+            self._error(name, f"stream {stream.name!r}: {error}")
 
     async def _stream(
         self,
@@ -290,7 +298,8 @@ class _Check:
                 for pack, table in decode_segment(plain):
                     shape = self.shapes.get(pack)
                     if shape is None:
-                        missing += await _is_gone(repo, pack)
+                        # One that was not listed may have been stored since.
+                        missing += not await _is_stored(repo, pack_name(pack))
                     elif shape.counts != table.counts:
                         self._error(
                             info.name, f"says something else of pack {pack.hex()} than the pack itself"
@@ -304,13 +313,12 @@ class _Check:
                 self._error(info.name, error)
 
 
-async def _is_gone(repo: Repository, pack: PackId) -> bool:
-    """Whether a pack that was not listed is missing; one that was stored since is not."""
+async def _is_stored(repo: Repository, name: str) -> bool:
     try:
-        await repo.store.stat(pack_name(pack))
+        await repo.store.stat(name)
     except ObjectMissing:
-        return True
-    return False
+        return False
+    return True
 
 
 def _shape(table: PackTable, end: int) -> _Shape:

@@ -12,6 +12,7 @@ import hashlib
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeAlias
@@ -26,6 +27,7 @@ from ...agents.filling import entered
 from ...agents.landing import Landing, landing
 from ...agents.process import running
 from ...chunker.params import CutParams
+from ...store.errors import StoreError
 from ...store.observe import ObservedStore, RequestCounts
 from ..base.costs import NOTHING, Account
 from ..base.errors import Damaged, NotFound, Refused
@@ -43,6 +45,7 @@ from ..format.recipe import decode_rows
 from ..format.snapshot import Snapshot, StreamRecord
 from ..plan.chain import Chain, Entry, RestorePlan, Rolled, chain_from, chains, choose, needed, plan_snapshot
 from ..plan.chain import plan_of as make_plan
+from ..repo.leases import reading
 from ..repo.repository import Repository
 from ..repo.rollups import Rollup
 from .backup import DOMAIN_OF, staging_directory
@@ -258,7 +261,10 @@ class _Restore:
                 forecast = await self._forecast(repo, chosen, share)
             else:
                 try:
-                    async with anyio.create_task_group() as tasks:
+                    async with (
+                        reading(repo.store, repo.seal, series=self.series),
+                        anyio.create_task_group() as tasks,
+                    ):
                         if isinstance(self.to, Path):
                             files = await self._to_directory(repo, chosen, fetch, self.to)
                         elif isinstance(self.to, Sequence):
@@ -266,7 +272,11 @@ class _Restore:
                         else:
                             end = await self._to_agent(repo, chosen, tasks, fetch, self.to)
                 except (AgentError, BaseExceptionGroup) as error:
-                    raise source_failure(root_cause(error)) from error
+                    cause = root_cause(error)
+                    if isinstance(cause, Damaged):
+                        with suppress(StoreError):  # the damage is what there is to say
+                            await _check_still_there(repo, self.series, chosen)
+                    raise source_failure(cause) from error
             seconds = time.monotonic() - began
             account = account_of(self.counts)
             requests = dict(account.requests)
@@ -440,6 +450,18 @@ class _Restore:
                 emit_warning=lambda message: fetch.emit(Warned(self.series, message)),
             )
             return await agent.restore(job)
+
+
+async def _check_still_there(repo: Repository, series: str, chosen: RestorePlan) -> None:
+    """Raise `NotFound` if what was being restored is no longer stored: its packs are then nobody's."""
+    there = {name.id for name in await repo.snapshots(series)}
+    for entry in (chosen.base, *(piece.entry for piece in chosen.logs)):
+        if entry.snapshot.id not in there:
+            raise NotFound(
+                "the snapshot was removed while it was being restored",
+                hint="Run it again: it chooses among the snapshots that are there now.",
+                snapshot=entry.snapshot.id,
+            )
 
 
 def _older(

@@ -1,4 +1,6 @@
-"""Leases: a writer's presence, by FORMAT's "order of writing".
+"""Leases: who is at work, by FORMAT's "order of writing".
+
+A writer:
 
     take      PUT leases/<id>
     then      read gc/: chunks in condemned packs count as absent; renew, naming the records read, if there are any
@@ -10,6 +12,16 @@
 A lease that was never renewed tells the time of its first PUT by itself, and names no record, as is right if there was none to read.
 
 A lease that cannot be renewed is not an error of its own: if it runs out it is taken over, and that shows after the commit.
+
+A reader (a restore, a check) takes one when it has been at work for `UNLEASED` seconds, renews it, and deletes it last.  Whoever is
+done by then, which is nearly everybody, pays neither the requests nor the time for them.  It is enough that it comes late: a
+snapshot that is there when the lease is taken keeps its packs until the lease ends, since a collector that condemns them must have
+listed snapshots after that one was removed, so it lists leases later still, and waits for this one.  (For that a reader needs no gc
+records: it names nothing new.)  What a reader without a lease can lose is a pack of a snapshot that somebody removes in its first
+half minute.  A restore never makes wrong bytes of that: it fails, says that the snapshot was removed, and can be run again.  A collector
+that lets `UNLEASED` seconds pass between its record and its list of leases meets no reader at work without one.
+
+Where the store refuses the write (keys or file systems that only read) a reader works without a lease.
 """
 
 from __future__ import annotations
@@ -18,12 +30,13 @@ import os
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from typing import Literal
 
 import anyio
 import msgspec
 
 from ...store.base import ReadStore, Store
-from ...store.errors import ObjectMissing, StoreError
+from ...store.errors import ObjectMissing, StoreDenied, StoreError
 from ..base.clock import Now, Sleep, system_now
 from ..base.ids import PackId, random_id
 from ..format.lease import Lease, decode_gc, encode_record
@@ -32,6 +45,9 @@ from ..format.sealed import ObjectSeal
 
 TERM = 3600
 """Seconds without a renewal after which a lease may be taken over."""
+
+UNLEASED = 30
+"""Seconds that a reader works before it takes a lease."""
 
 
 class HeldLease:
@@ -54,13 +70,7 @@ class HeldLease:
     def gc_known(self) -> tuple[str, ...]:
         return self._lease.gc_known
 
-    async def renew(self) -> None:
-        if not self._lease.first_put:
-            first_put = (await self._store.stat(self.name)).modified
-            self._lease = msgspec.structs.replace(self._lease, first_put=first_put)
-        await self._put()
-
-    async def _put(self) -> None:
+    async def put(self) -> None:
         self._lease = msgspec.structs.replace(self._lease, renewed=self._now())
         sealed = self._seal.seal("lease", self.name.encode(), encode_record(self._lease))
         await self._store.replace(self.name, sealed)
@@ -68,7 +78,7 @@ class HeldLease:
 
     async def begin(self) -> None:
         """Take it, then read gc records, then say which were read."""
-        await self._put()
+        await self.put()
         known, self.condemned = await read_condemned(self._store, self._seal)
         if known:
             self._lease = msgspec.structs.replace(self._lease, gc_known=known)
@@ -78,6 +88,21 @@ class HeldLease:
     def fresh(self) -> bool:
         """It was renewed so lately that nobody can have taken it over."""
         return 0 <= self._now() - self._kept < self._lease.term * 500_000
+
+    async def renew(self) -> None:
+        """Put it again; the first time, with the store's time of the first."""
+        if not self._lease.first_put:
+            with suppress(ObjectMissing):  # then this one is the first
+                first_put = (await self._store.stat(self.name)).modified
+                self._lease = msgspec.structs.replace(self._lease, first_put=first_put)
+        await self.put()
+
+    async def keep(self, sleep: Sleep) -> None:
+        """Renew it for ever.  A turn that fails is left to the next: running out shows after the commit."""
+        while True:
+            await sleep(self._lease.term / 3)
+            with suppress(StoreError):
+                await self.renew()
 
     async def was_taken_over(self) -> bool:
         try:
@@ -119,26 +144,59 @@ async def holding_lease(
     sleep: Sleep = anyio.sleep,
 ) -> AsyncIterator[HeldLease]:
     """Hold a writer's lease for as long as the block runs, renewing it meanwhile."""
-    started = now()
-    lease = Lease(random_id(), "writer", started, started, term, series, socket.gethostname(), os.getpid())
-    held = HeldLease(store, seal, lease, now)
+    held = HeldLease(store, seal, _lease("writer", series, term, now()), now)
     try:
         await held.begin()
         async with anyio.create_task_group() as tasks:
-
-            async def renew() -> None:
-                while True:
-                    await sleep(term / 3)
-                    try:
-                        await held.renew()
-                    except StoreError:
-                        continue  # the next turn tries again; running out shows after the commit
-
-            tasks.start_soon(renew)
+            tasks.start_soon(held.keep, sleep)
             yield held
             tasks.cancel_scope.cancel()
     finally:
-        # What is left behind after a crash is taken over one day; after everything else we tidy up, but not for ever.
-        with anyio.move_on_after(30, shield=True):
-            with suppress(StoreError):
-                await held.end()
+        await _tidy_up(held)
+
+
+@asynccontextmanager
+async def reading(
+    store: Store,
+    seal: ObjectSeal,
+    *,
+    series: str = "",
+    term: int = TERM,
+    now: Now = system_now,
+    sleep: Sleep = anyio.sleep,
+) -> AsyncIterator[None]:
+    """Hold a reader's lease once the block has run for `UNLEASED` seconds, if the store lets us; the block never waits for it."""
+    held = HeldLease(store, seal, _lease("reader", series, term, now()), now)
+    taken = False
+
+    async def take() -> None:
+        nonlocal taken
+        await sleep(UNLEASED)
+        taken = True  # also when we never hear of it
+        try:
+            await held.put()
+        except StoreDenied:
+            taken = False
+            return
+        except StoreError:
+            pass  # the first renewal tries again
+        await held.keep(sleep)
+
+    try:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(take)
+            yield
+            tasks.cancel_scope.cancel()
+    finally:
+        if taken:
+            await _tidy_up(held)
+
+
+def _lease(kind: Literal["writer", "reader"], series: str, term: int, started: int) -> Lease:
+    return Lease(random_id(), kind, started, started, term, series, socket.gethostname(), os.getpid())
+
+
+async def _tidy_up(held: HeldLease) -> None:
+    """What is left behind after a crash is taken over one day; after everything else we tidy up, but not for ever."""
+    with anyio.move_on_after(30, shield=True), suppress(StoreError):
+        await held.end()

@@ -119,6 +119,11 @@ class FaultProxy:
         self._faults.clear()
         self._random = None
 
+    @property
+    def connections(self) -> int:
+        """How many are open, or still being worked on for somebody who is gone."""
+        return len(self._connections)
+
     def counts(self) -> Counter[str]:
         """How many requests of each method came."""
         return Counter(line.split(" ")[0] for line in self.requests)
@@ -133,9 +138,10 @@ class FaultProxy:
         code, word = chance.choice(
             [(503, "SlowDown"), (500, "InternalError"), (503, "ServiceUnavailable"), (429, "")]
         )
-        return Fault(
-            chance.choice(self._actions), after=int(10 ** chance.uniform(0, 6)), code=code, word=word
-        )
+        action = chance.choice(self._actions)
+        seconds = 60.0 if action == "stall_answer" else 0.05
+        after = int(10 ** chance.uniform(0, 6))
+        return Fault(action, after=after, seconds=seconds, code=code, word=word)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()

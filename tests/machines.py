@@ -21,9 +21,12 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+import msgspec
+from strandline.engine.format.config import encode_config
 from strandline.engine.format.keyslot import Argon2
+from strandline.engine.format.names import config_name
 from strandline.engine.repo.keys import Key
-from strandline.engine.repo.repository import create_repository
+from strandline.engine.repo.repository import create_repository, opened_repository
 from strandline.store.base import Store
 from strandline.store.retry import RetryingStore
 from strandline.store.s3 import S3Store
@@ -54,8 +57,12 @@ def digest(streams: Mapping[str, bytes]) -> str:
     return whole.hexdigest()
 
 
-async def make_repository(store: Store) -> None:
+async def make_repository(store: Store, *, pack_size: int = 0) -> None:
     await create_repository(store, key=KEY, argon2=Argon2(memory_kib=64, iterations=1, lanes=1))
+    if pack_size:
+        async with opened_repository(store, key=KEY) as repo:
+            config = msgspec.structs.replace(repo.config, number=2, pack_size=pack_size)
+            await store.put(config_name(2), encode_config(config, repo.secrets.meta_key))
 
 
 class Machine:

@@ -182,6 +182,30 @@ def cost(**options: Any) -> Report:
 
 @main.command()
 @outputs
+@size_option("--size", "1GiB", "Bytes of data to make.")
+@rounds_option(3)
+@click.option(
+    "--data", "kind", default="random", type=click.Choice(list(MAKERS)), help="Kind of data to make."
+)
+@click.option("--wait", default=50.0, show_default=True, help="Milliseconds that are added to every request.")
+@click.option(
+    "--through",
+    default="http",
+    show_default=True,
+    type=click.Choice(["http", "directory"]),
+    help="A bucket by HTTP, or a directory that waits.",
+)
+@click.option("--memory", default="256MiB", show_default=True, help="The engine's memory budget.")
+@place_option
+def latency(**options: Any) -> Report:
+    """A restore from far away beside the same ranged GETs alone."""
+    from .suites.latency import latency
+
+    return latency(**options, say=say)
+
+
+@main.command()
+@outputs
 @click.option("--rows", default=240_000, show_default=True, help="Rows of the table; about 280 bytes each.")
 @rounds_option(3)
 def compression(**options: Any) -> Report:

@@ -20,6 +20,7 @@ from bench.suites.cost import KINDS, cost
 from bench.suites.engine import ROOT, compare, engine
 from bench.suites.gil import gil
 from bench.suites.kernels import kernels
+from bench.suites.latency import latency
 from bench.suites.series import series
 
 MIB = 1 << 20
@@ -120,6 +121,20 @@ def test_cost_is_money_where_there_are_prices(checked):
     assert full["storage"] == pytest.approx(3 * full["added"] / 1e9)
     peers = {row["tool"]: row for row in found["tables"]["peers"]}
     assert peers["Kopia"]["cost"] == pytest.approx([525.6 * 20, 525.6 * 30 * 2])
+
+
+@pytest.mark.parametrize("through", ["http", "directory"])
+def test_latency_measures_restores_and_the_same_requests_alone(checked, through):
+    found = checked(latency(size=9 * MIB, rounds=1, through=through, wait=20.0))
+
+    rows = {row["what"]: row for row in found["tables"]["latency"]}
+    for how in ("to a file", "to a command"):
+        restore, alone = rows[f"restore {how}"], rows[f"its GETs alone, {how}"]
+        assert restore["rate"] > 0 and restore["share"] > 0
+        assert restore["lead"] > 0.02
+        assert restore["requests"] > alone["requests"] > 2
+        assert restore["at_once"] == alone["at_once"] > 1
+        assert alone["seconds"] > 0.02
 
 
 def test_compression_tries_groups_levels_and_dictionaries(checked):

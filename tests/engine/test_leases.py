@@ -10,6 +10,7 @@ from pathlib import Path
 
 import anyio
 import pytest
+from strandline.agents.base import RestoreEnd, RestoreJob
 from strandline.engine.base.errors import Damaged, Lost, NotFound
 from strandline.engine.format.keyslot import Argon2
 from strandline.engine.format.lease import decode_lease
@@ -18,7 +19,7 @@ from strandline.engine.repo.keys import Key
 from strandline.engine.repo.leases import TERM, UNLEASED, holding_lease, reading
 from strandline.engine.repo.repository import create_repository, opened_repository
 from strandline.store.base import Buffer
-from strandline.store.errors import StoreDenied, StoreUnavailable
+from strandline.store.errors import StoreDenied, StoreError, StoreUnavailable
 from strandline.store.faults import FaultyStore
 from strandline.store.memory import MemoryStore
 from strandline.store.observe import ObservedStore, RequestCounts
@@ -241,6 +242,31 @@ async def test_a_reader_that_fails_or_is_cancelled_leaves_no_lease(tmp_path: Pat
                 await anyio.sleep(0.001)
             tasks.cancel_scope.cancel()
         assert await leases_of(store) == []
+
+
+async def test_a_reader_that_dies_leaves_a_lease_that_disturbs_nobody(tmp_path: Path, at_once: None) -> None:
+    store = Slow()
+    await fill(store, tmp_path)
+    store.waiting = True
+    faulty = FaultyStore(store)
+    async with opened_repository(faulty, key=KEY, cache=tmp_path) as repo:
+
+        class Dying(FakeAgent):
+            async def restore(self, job: RestoreJob) -> RestoreEnd:
+                while not await leases_of(store):
+                    await anyio.sleep(0.001)
+                faulty.die_after(0)
+                return await super().restore(job)
+
+        with pytest.raises(StoreError):
+            await strandline.restore(repo, series="s", to=Dying())
+    assert len(await leases_of(store)) == 1
+
+    async with opened_repository(store, key=KEY, cache=tmp_path) as repo:
+        await check_clean(repo)
+        await strandline.backup(repo, FakeAgent([("a", "dump", DATA + b"more")]), series="s")
+        assert await restored(repo, "s") == {"a": DATA + b"more"}
+    assert len(await leases_of(store)) == 1
 
 
 async def test_a_lease_whose_first_put_was_lost_is_put_again_and_deleted(tmp_path: Path) -> None:

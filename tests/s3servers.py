@@ -1,9 +1,11 @@
 """Real S3 servers for tests, each private, on a free port of 127.0.0.1, stopped by its process id.
 
 moto keeps objects in memory and honours conditional writes; it checks no secret.  `rclone serve s3` keeps them on disk and checks
-secrets; it ignores conditional writes, and sends a range with status 200; and where a PUT replaces what another, cut off, is still
-being received for, its answers to GET may stay too short until it is restarted, although the file is whole (that is leases; whoever
-asks is told, never given less).  Any other server joins in by the environment:
+secrets; it ignores conditional writes, and sends a range with status 200.  It is not whole about an object that is overwritten, as only
+leases are: who reads meanwhile gets errors, and once in ten thousand times new bytes at the old length; and where another PUT of it is
+cut off at the same time, GETs may stay too short until it is restarted, although the file is right (our client says so each time).
+
+Any other server joins in by the environment:
 
     STRANDLINE_TEST_S3_ENDPOINT     https://s3.example.org
     STRANDLINE_TEST_S3_BUCKET       a bucket that exists; the tests write below prefixes of their own, and remove them

@@ -381,3 +381,36 @@ async def test_a_snapshot_that_is_removed_under_a_check_is_no_error(tmp_path: Pa
 
         assert report.snapshots == 1
         assert report.clean == removed
+
+
+class Mixing(MemoryStore):
+    """Brings something else for a lease, the first *times*."""
+
+    times = 0
+
+    async def get(self, name: str, *, start: int = 0, size: int | None = None) -> bytes:
+        data = await super().get(name, start=start, size=size)
+        if name.startswith("leases/") and self.times > 0:
+            self.times -= 1
+            return data[: -1 - self.times % 2]
+        return data
+
+
+@pytest.mark.parametrize("times", [0, 1, 2, 3])
+async def test_a_lease_that_was_read_while_it_was_overwritten_is_not_called_damaged(
+    tmp_path: Path, times: int
+) -> None:
+    store = Mixing()
+    await fill(store, tmp_path)
+    async with (
+        opened_repository(store, key=KEY, cache=tmp_path) as repo,
+        holding_lease(store, repo.seal, series="other"),
+    ):
+        store.times = times
+        await check_clean(repo)
+        assert store.times == 0
+
+        (name,) = await leases_of(store)
+        await store.replace(name, b"rotten")
+        report = await strandline.check(repo)
+        assert [where for where, _ in report.errors] == [name]

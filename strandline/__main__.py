@@ -1,5 +1,5 @@
 """python -m strandline: the command line."""
 
-from .engine.app.cli import main
+from .engine.app.entry import main
 
-main(prog_name="strandline")
+main()

@@ -25,6 +25,7 @@ from .build import make_key, opened, opened_place, read_secret, with_environment
 from .configuration import RepositorySettings
 from .context import Context
 from .exits import DAMAGED
+from .signals import interruptible
 from .words import count, facts, table
 
 
@@ -66,11 +67,12 @@ def ask_passphrase() -> str:
             "write `passphrase` into the configuration, or use --new-key-file.",
         )
     try:
-        first = getpass.getpass("New passphrase: ")
-        if not first:
-            raise Refused("the passphrase is empty")
-        if first != getpass.getpass("Once more: "):
-            raise Refused("the two passphrases differ")
+        with interruptible():
+            first = getpass.getpass("New passphrase: ")
+            if not first:
+                raise Refused("the passphrase is empty")
+            if first != getpass.getpass("Once more: "):
+                raise Refused("the two passphrases differ")
     except KeyboardInterrupt:
         sys.stderr.write("\n")  # what is said next should not stand behind the question
         raise

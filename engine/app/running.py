@@ -6,7 +6,6 @@ receive signals (Windows), Ctrl-C cancels it all the same.
 
 from __future__ import annotations
 
-import signal
 import sys
 from collections.abc import Awaitable, Callable
 from functools import partial
@@ -21,11 +20,10 @@ from ..ops.operation import root_cause
 from . import exits
 from .context import Context
 from .report import mute
+from .signals import NOTHING_LEFT, SIGNALS
 from .words import plain
 
 Command: TypeAlias = Callable[[], Awaitable[None]]
-
-NOTHING_LEFT = "nothing half-done is left"
 
 
 def run_command(context: Context, command: Command) -> NoReturn:
@@ -56,6 +54,8 @@ class _Run:
             if self._context.debug:
                 self._context.err.print_exception()
             if isinstance(cause, KeyboardInterrupt):
+                if self._completed:
+                    return self._context.exit_code
                 return self._fail("interrupted", exits.INTERRUPTED, NOTHING_LEFT)
             if self._signal:
                 return self._fail("interrupted", 128 + self._signal, _words(cause))
@@ -77,7 +77,7 @@ class _Run:
     async def _watch(
         self, scope: anyio.CancelScope, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED
     ) -> None:
-        with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+        with anyio.open_signal_receiver(*SIGNALS) as signals:
             task_status.started()
             async for number in signals:
                 if self._signal:

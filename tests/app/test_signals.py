@@ -52,10 +52,15 @@ run_command(Context(), work)
 
 
 @contextmanager
-def started(desk: Desk, *command: str) -> Iterator[subprocess.Popen[str]]:
+def started(desk: Desk, *command: str, **environ: str) -> Iterator[subprocess.Popen[str]]:
     """The process, once it is at work; it is gone afterwards in any case."""
     with subprocess.Popen(
-        command, cwd=desk.root, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        command,
+        cwd=desk.root,
+        env={**os.environ, **environ},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
     ) as process:
         try:
             wait_until((desk.root / "started").exists, process)
@@ -139,3 +144,44 @@ def test_what_was_completed_all_the_same_ends_well(desk: Desk):
         process.communicate(timeout=20)
 
     assert process.returncode == 0
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize("module", ["click", "anyio", "msgspec", "uvloop"])
+def test_a_signal_that_comes_while_modules_are_imported_ends_it_without_a_traceback(
+    desk: Desk, module, number, code
+):
+    # What would catch an exception, as optional imports do.
+    waiting = "try: time.sleep(60)\nexcept BaseException: raise ImportError"
+    desk.write(f"slow/{module}.py", f"import time\nopen('started', 'w').close()\n{waiting}")
+
+    with started(
+        desk, sys.executable, "-m", "strandline", "check", PYTHONPATH=str(desk.root / "slow")
+    ) as process:
+        os.kill(process.pid, number)
+        out, err = process.communicate(timeout=20)
+
+    assert (process.returncode, out, err) == (code, "", "interrupted: nothing half-done is left\n")
+
+
+def test_a_signal_after_the_end_changes_nothing(desk: Desk):
+    script = (
+        "import atexit, sys, time\n"
+        "from pathlib import Path\n"
+        "from strandline.engine.app.entry import main\n"
+        "def wait():\n"
+        "    Path('started').touch()\n"
+        "    while not Path('enough').exists(): time.sleep(0.01)\n"
+        "atexit.register(wait)\n"
+        "sys.argv[1:] = ['snapshots', '--json']\n"
+        "main()\n"
+    )
+    desk.plain_repository()
+
+    with started(desk, sys.executable, "-c", script) as process:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            os.kill(process.pid, number)
+        desk.write("enough", "")
+        _, err = process.communicate(timeout=20)
+
+    assert (process.returncode, err) == (0, "")

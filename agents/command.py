@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -73,7 +74,10 @@ class CommandAgent(Agent):
         job.phase("load")
         for stream in job.base:
             async with running(
-                as_words(self._settings.restore_command), stdin=True, discard=True, env=self._settings.env
+                as_words(self._settings.restore_command),
+                stdin=True,
+                stdout=subprocess.DEVNULL,
+                env=self._settings.env,
             ) as tool:
                 async for block in stream.read():
                     await tool.write(block)

@@ -115,13 +115,14 @@ async def running(
     command: Sequence[str],
     *,
     stdin: bool = False,
-    discard: bool = False,
+    stdout: int | None = subprocess.PIPE,
     env: Mapping[str, str] | None = None,
     cwd: str | os.PathLike[str] | None = None,
     redact: Sequence[str] = (),
 ) -> AsyncIterator[Running]:
-    """Run *command* for as long as the block runs; *stdin*: we feed it; *discard*: what it prints is
-    thrown away, since a pipe that nobody reads would stop it.  *env* is added to ours, less what is meant for us alone.
+    """Run *command* for as long as the block runs; *stdin*: we feed it; *stdout*: where what it prints
+    goes, by default to us, who must read it then; None: to our own standard output.  *env* is added to ours, less what is meant
+    for us alone.
 
     Raise `ToolMissing` if there is no such program.  Leaving the block ends whatever of its family still runs.
     """
@@ -130,7 +131,7 @@ async def running(
         process = await anyio.open_process(
             list(command),
             stdin=subprocess.PIPE if stdin else subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL if discard else subprocess.PIPE,
+            stdout=stdout,
             stderr=subprocess.PIPE,
             env=_environment(env or {}),
             cwd=cwd,

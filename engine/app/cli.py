@@ -103,7 +103,12 @@ def backup(
 @click.option("--snapshot", default="", metavar="ID", help="Just this snapshot, without logs.")
 @click.option("--to", default="", metavar="DIR", help="Write the streams as files into this directory.")
 @click.option("--into", default="", metavar="TARGET", help="Restore into this target of the configuration.")
-@click.option("--to-command", default="", metavar="COMMAND", help="Feed one stream to this command.")
+@click.option(
+    "--to-command",
+    default="",
+    metavar="COMMAND",
+    help="Feed one stream to this command; what it prints goes to standard output.",
+)
 @click.option(
     "--stream", "streams", multiple=True, metavar="NAME", help="Only this stream (may be given again)."
 )

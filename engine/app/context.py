@@ -73,10 +73,10 @@ class Context:
         """The repository that *source* is stored in; it need not be configured."""
         return self.repository(self.settings.repository_of(source))
 
-    async def follow(self, operation: Operation[T], bill: Bill) -> T:
-        """Run *operation* and show how it goes, and to a machine what it costs."""
+    async def follow(self, operation: Operation[T], bill: Bill, *, bar: bool = True) -> T:
+        """Run *operation* and show how it goes, and to a machine what it costs.  No *bar*: somebody else prints to the same terminal."""
         self.json.bill = bill
-        report = self.json if self.as_json else ProgressReport(self.err, quiet=self.quiet)
+        report = self.json if self.as_json else ProgressReport(self.err, quiet=self.quiet, bar=bar)
         try:
             async with operation as events:
                 async for event in events:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import shlex
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+
+from rich.console import Console
 
 from ...agents.base import Mode
 from ...chunker.kernel import choose_kernel
@@ -22,6 +25,7 @@ from .listing import plan_values, print_plan
 from .words import amount, count, facts, requests, share
 
 FILES_SHOWN = 20
+STDERR = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,14 +118,18 @@ async def restore(
             dry_run=dry_run,
             budget=context.budget,
             staging=staging,
+            output=STDERR if destination.to_command and context.as_json else None,
         )
-        result = await context.follow(operation, bill)
+        result = await context.follow(
+            operation, bill, bar=not destination.to_command or not sys.stdout.isatty()
+        )
     if result.forecast:
         _show_plan(context, result, result.forecast, bill)
     elif context.as_json:
         _json_result(context, result)
     elif not context.quiet:
-        _print_result(context, source, result, bill)
+        # A command's standard output is ours.
+        _print_result(context.err if destination.to_command else context.out, source, result, bill)
 
 
 async def _target(context: Context, destination: Destination) -> restore_op.Target:
@@ -171,9 +179,9 @@ def _json_result(context: Context, result: restore_op.RestoreResult) -> None:
     )
 
 
-def _print_result(context: Context, source: str, result: restore_op.RestoreResult, bill: Bill) -> None:
+def _print_result(console: Console, source: str, result: restore_op.RestoreResult, bill: Bill) -> None:
     plan, end = result.plan, result.end
-    context.say(f"Restored {source} from snapshot {plan.base.snapshot.id}.")
+    console.print(f"Restored {source} from snapshot {plan.base.snapshot.id}.", markup=False, soft_wrap=True)
     rows = [
         ("restored", amount(result.restored, result.seconds)),
         ("reused", share(result.reused, result.restored) if result.reused else ""),
@@ -190,4 +198,4 @@ def _print_result(context: Context, source: str, result: restore_op.RestoreResul
     ]
     if len(result.files) > FILES_SHOWN:
         rows.append((" ", f"and {count(len(result.files) - FILES_SHOWN, 'more file')}"))
-    context.out.print(facts(rows))
+    console.print(facts(rows))

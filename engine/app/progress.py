@@ -21,13 +21,19 @@ BLINK = 0.1
 
 
 class ProgressReport:
-    """*quiet*: warnings and errors only."""
+    """*quiet*: warnings and errors only; no *bar*: lines, on a terminal too."""
 
     def __init__(
-        self, console: Console, *, quiet: bool = False, clock: Callable[[], float] = time.monotonic
+        self,
+        console: Console,
+        *,
+        quiet: bool = False,
+        bar: bool = True,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._console = console
         self._quiet = quiet
+        self._bar_wanted = bar and console.is_terminal
         self._clock = clock
         self._began: float | None = None
         """When the first bytes came: what was before is not their rate."""
@@ -71,7 +77,7 @@ class ProgressReport:
         words = (event.operation, "" if event.operation in ("check", "doctor") else event.source, event.mode)
         self._title = plain(" ".join(word for word in words if word))
         self._said = self._clock()
-        if self._console.is_terminal:
+        if self._bar_wanted:
             columns = (
                 SpinnerColumn(),
                 TextColumn("{task.description}", markup=False),

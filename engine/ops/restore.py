@@ -158,16 +158,20 @@ def restore(
     dry_run: bool = False,
     budget: Budget | None = None,
     staging: Path | None = None,
+    output: int | None = None,
 ) -> Operation[RestoreResult]:
     """Restore *series* to where `plan` says.  *streams* limits what goes to a directory or a process; a process takes one stream.
 
     *force* lets a directory's files be replaced, or an agent's target be other than empty; of a file that is there already, only what
     differs is fetched.  *dry_run* reads snapshots, and recipes that are stored as streams, and tells in the result's `forecast` what the
-    restore would ask of the store; without *to* that is one to an empty directory.
+    restore would ask of the store; without *to* that is one to an empty directory.  *output* is the file descriptor that a process prints
+    to, by default our standard output.
     """
     if to is None and not dry_run:
         raise ValueError("a restore goes somewhere")
-    job = _Restore(repo, series, to, at, snapshot, streams, force, dry_run, budget or Budget(), staging)
+    job = _Restore(
+        repo, series, to, at, snapshot, streams, force, dry_run, budget or Budget(), staging, output
+    )
     return Operation(job.run)
 
 
@@ -243,6 +247,7 @@ class _Restore:
     dry_run: bool
     budget: Budget
     staging: Path | None
+    output: int | None
     counts: RequestCounts = field(default_factory=RequestCounts)
 
     async def run(self, emit: Emit) -> RestoreResult:
@@ -417,7 +422,7 @@ class _Restore:
         fetch.emit(StreamStarted(self.series, record.name, record.size))
         reader = StreamReader(tasks, repo, record, _Sources(repo).of(snapshot), fetch)
         async with (
-            running(list(command), stdin=True, discard=True) as process,
+            running(list(command), stdin=True, stdout=self.output) as process,
             closing(reader.blocks()) as blocks,
         ):
             async for block in blocks:

@@ -273,6 +273,28 @@ def test_one_stream_goes_to_a_command(desk: Desk):
     assert (desk.root / "kept").read_bytes() == b"b" * 1000
 
 
+def test_what_the_command_prints_is_the_output_and_what_it_complains_of_is_said(desk: Desk):
+    """In a process of its own: the command writes to the descriptor, not to Python's stream."""
+    desk.plain_repository()
+    desk.run("backup", "docs")
+
+    def fed(command: str, *options: str) -> subprocess.CompletedProcess[bytes]:
+        words = ("restore", "docs", "--to-command", command, "--stream", "sub/b.txt", *options)
+        return subprocess.run(
+            [sys.executable, "-m", "strandline", *words], stdin=subprocess.DEVNULL, capture_output=True
+        )
+
+    plain, lines = fed("cat"), fed("cat", "--json")
+    failed = fed("sh -c 'cat; echo the disk is full >&2; exit 7'")
+
+    assert (plain.returncode, plain.stdout) == (0, b"b" * 1000)
+    assert b"Restored docs from snapshot" in plain.stderr
+    assert [json.loads(line)["type"] for line in lines.stdout.splitlines()][-1] == "restored"
+    assert b"b" * 1000 in lines.stderr
+    assert (failed.returncode, failed.stdout) == (4, b"b" * 1000)
+    assert b"sh ended with status 7: the disk is full" in failed.stderr
+
+
 def test_a_restore_onto_older_files_tells_what_it_took_from_them(desk: Desk):
     desk.plain_repository()
     desk.write("data/a.txt", "".join(f"line {number} of a table\n" for number in range(50_000)))

@@ -115,7 +115,8 @@ class CaptureEnd:
     """What only a capture that ended well knows.
 
     *position* is where the log stood at the moment that this backup shows (for log mode: where the chain ends now);
-    *time* is that moment.
+    *time* is that moment.  Of a log backup it may be any moment up to which nothing else had happened: the engine does not go back
+    behind what the chain has shown before.
     """
 
     position: Position | None = None

@@ -95,9 +95,11 @@ class FilesAgent(Agent):
 
     @asynccontextmanager
     async def capture(self, request: CaptureRequest) -> AsyncIterator[Capture]:
+        # Before anything is listed: what is made in between, or later, is not vouched for.
+        moment = self._now()
         logs = await to_thread.run_sync(find_files, self._settings.logs, None)
         if request.mode == "log":
-            yield _LogCapture(self._settings, request.since, logs, self._now)
+            yield _LogCapture(self._settings, request.since, logs, moment)
         else:
             # The logs were listed before any file is read: whatever comes later belongs to the chain.
             files = await to_thread.run_sync(find_files, self._settings.paths, request.emit_warning)
@@ -107,8 +109,8 @@ class FilesAgent(Agent):
                     hint="Check `paths` of this source.",
                     paths=", ".join(self._settings.paths),
                 )
-            logs = settled(logs, self._now() - self._settings.settle)
-            yield _FullCapture(self._settings, files, logs, self._now)
+            logs = settled(logs, moment - self._settings.settle)
+            yield _FullCapture(self._settings, files, logs, moment)
 
     async def restore(self, job: RestoreJob) -> RestoreEnd:
         if not self._settings.target:
@@ -135,12 +137,12 @@ class _FullCapture(Capture):
         settings: FilesSettings,
         files: Sequence[_Found],
         logs: Sequence[_Found],
-        now: Callable[[], float],
+        moment: float,
     ) -> None:
         self._settings = settings
         self._files = files
         self._logs = logs
-        self._time = int(now() * 1_000_000)
+        self._time = int(moment * 1_000_000)
         self.source = _identity(settings)
 
     async def streams(self) -> AsyncIterator[SourceStream]:
@@ -160,12 +162,12 @@ class _LogCapture(Capture):
         settings: FilesSettings,
         since: Position | None,
         logs: Sequence[_Found],
-        now: Callable[[], float],
+        moment: float,
     ) -> None:
         self._settings = settings
         self._since = since or _position(settings, None)
-        self._time = int(now() * 1_000_000)
-        self._limit = now() - settings.settle
+        self._time = int(moment * 1_000_000)
+        self._limit = moment - settings.settle
         self._logs = logs
         self._end = self._since
         self.source = _identity(settings)
@@ -175,8 +177,9 @@ class _LogCapture(Capture):
         fresh = [found for found in self._logs if natural_key(found.name) > self._since.order]
         ready = settled(fresh, self._limit)
         if len(ready) < len(fresh):
-            # What is left out may hold anything up to now: we only vouch for the time of what was taken.
-            self._time = ready[-1].mtime_ns // 1000 if ready else 0
+            # What is left out may hold anything up to now: we only vouch for the time of what was taken, now or before.
+            last = ready[-1].mtime_ns if ready else int(self._since.facts.get("mtime_ns", 0))
+            self._time = last // 1000
         for found in ready:
             stream = _stream(found, "log", 0)
             following = _position(self._settings, found)

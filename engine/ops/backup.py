@@ -363,7 +363,7 @@ class _Backup:
                 source=source,
                 started=started,
                 finished=finished,
-                time=end.time,
+                time=end.time if self.mode == "full" else _not_back(history.chain, end.time),
                 position=position,
                 parent=history.chain.id if history.chain and self.mode == "log" else "",
                 base=(history.chain.base or history.chain.id) if history.chain and self.mode == "log" else "",
@@ -562,6 +562,13 @@ def _after(started: int, newest: SnapshotName | None) -> int:
     if newest is not None and utc_text(started) <= newest.utc < _FAR:
         return utc_micros(newest.utc) + 1
     return started
+
+
+def _not_back(chain: Snapshot | None, time: int | None) -> int | None:
+    """The time of a log backup: what *chain* showed before holds on, whether or not anything came to it."""
+    if chain is None or time is None:
+        return time
+    return max(time, chain.finished if chain.time is None else chain.time)
 
 
 def _check_continuity(chain: Snapshot | None, streams: Sequence[SourceStream]) -> None:

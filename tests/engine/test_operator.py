@@ -16,6 +16,7 @@ from strandline.agents.command import CommandAgent, CommandSettings
 from strandline.agents.files import FilesAgent, FilesSettings
 from strandline.engine.base.errors import Lost, Refused
 from strandline.engine.format.keyslot import Argon2
+from strandline.engine.ops.restore import entries
 from strandline.engine.plan.chain import chains
 from strandline.engine.repo.keys import Key, add_slot, list_slots, remove_slot
 from strandline.engine.repo.repository import Repository, create_repository, opened_repository
@@ -188,7 +189,7 @@ async def test_a_log_that_still_grows_holds_back_those_after_it(tmp_path: Path) 
     write(tmp_path / "data" / "dump", b"dump", 60)
     agent = FilesAgent(FilesSettings(paths=(str(tmp_path / "data"),), logs=(str(logs),)))
     async with opened_repository(store, key=KEY, cache=tmp_path / "cache") as repo:
-        await strandline.backup(repo, agent, series="s")
+        full = await strandline.backup(repo, agent, series="s")
         write(logs / "1", b"one", 60)
         write(logs / "2", b"grow", 0)
         write(logs / "3", b"three", 60)
@@ -196,7 +197,8 @@ async def test_a_log_that_still_grows_holds_back_those_after_it(tmp_path: Path) 
         result = await strandline.backup(repo, agent, series="s", mode="log")
 
         assert [stream.name for stream in result.snapshot.streams] == ["1"]
-        assert result.snapshot.time == (logs / "1").stat().st_mtime_ns // 1000
+        # What it took was written before the full: it does not go back behind that.
+        assert result.snapshot.time == full.snapshot.time
 
 
 async def test_a_path_that_matches_nothing_is_refused_and_what_is_left_out_is_told(tmp_path: Path) -> None:
@@ -213,3 +215,42 @@ async def test_a_path_that_matches_nothing_is_refused_and_what_is_left_out_is_to
 
         assert [stream.name for stream in result.snapshot.streams] == ["dump"]
         assert "1 symbolic link" in result.snapshot.warnings[0]
+
+
+async def test_a_log_backup_never_goes_back_in_time_nor_claims_what_it_has_not_read(tmp_path: Path) -> None:
+    store = await made()
+    data, logs = tmp_path / "data", tmp_path / "logs"
+    now = 1_800_000_000.0
+
+    def write(path: Path, written: float) -> None:
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(DATA[:1000])
+        os.utime(path, (written, written))
+
+    agent = FilesAgent(FilesSettings(paths=(str(data),), logs=(str(logs),)), now=lambda: now)
+    async with opened_repository(store, key=KEY, cache=tmp_path / "cache") as repo:
+
+        async def seen() -> tuple[float, float]:
+            """The time that a log backup shows, and what the chain reaches then; both since the full."""
+            made = await strandline.backup(repo, agent, series="s", mode="log")
+            (chain,) = chains(await entries(repo, "s"))
+            assert made.snapshot.time is not None
+            return made.snapshot.time / 1e6 - 1_800_000_000, chain.reaches / 1e6 - 1_800_000_000
+
+        write(data / "dump", now - 60)
+        await strandline.backup(repo, agent, series="s")
+        now += 10
+        write(logs / "1", now - 1)
+        assert await seen() == (
+            0,
+            0,
+        )  # it may still grow, and there is nothing before it: the full's own moment
+        now += 10
+        assert await seen() == (20, 20)  # all of it is taken: nothing happened since
+        now += 10
+        write(logs / "2", now - 1)
+        assert await seen() == (20, 20)  # that is growing again
+        now += 10
+        write(logs / "3", now - 1)
+        assert await seen() == (29, 29)  # 2 is taken, and 3 may hold whatever came after it
+        await check_clean(repo)

@@ -54,6 +54,9 @@ from .sparse import SparseReader, is_sparse
 FIRST = "(none)"
 """The text of a position before any log file."""
 
+LEFT = "left"
+"""The fact of a log snapshot that says what was not taken yet."""
+
 
 class FilesSettings(
     msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, rename={"kind": "stream_kind"}
@@ -170,6 +173,7 @@ class _LogCapture(Capture):
         self._limit = moment - settings.settle
         self._logs = logs
         self._end = self._since
+        self._left = ""
         self.source = _identity(settings)
 
     async def streams(self) -> AsyncIterator[SourceStream]:
@@ -180,6 +184,10 @@ class _LogCapture(Capture):
             # What is left out may hold anything up to now: we only vouch for the time of what was taken, now or before.
             last = ready[-1].mtime_ns if ready else int(self._since.facts.get("mtime_ns", 0))
             self._time = last // 1000
+            self._left = (
+                f"{len(fresh) - len(ready)} log file(s) for the next backup: "
+                f"{fresh[len(ready)].name} was written less than {self._settings.settle:g} s ago"
+            )
         for found in ready:
             stream = _stream(found, "log", 0)
             following = _position(self._settings, found)
@@ -188,7 +196,8 @@ class _LogCapture(Capture):
             self._end = following
 
     async def finish(self) -> CaptureEnd:
-        return CaptureEnd(position=self._end, time=self._time)
+        facts = {LEFT: self._left} if self._left else {}
+        return CaptureEnd(position=self._end, time=self._time, facts=facts)
 
     def _check_since(self) -> None:
         for found in self._logs:

@@ -12,6 +12,7 @@ from typing import Any
 from rich.console import Console
 
 from ...agents.base import Mode
+from ...agents.files import LEFT
 from ...chunker.kernel import choose_kernel
 from ..base.clock import isoformat
 from ..base.errors import Refused
@@ -87,6 +88,7 @@ async def backup(context: Context, settings: SourceSettings, mode: Mode) -> None
         ("stored", share(result.stored, result.read)),
         ("streams", count(len(snapshot.streams), "stream")),
         ("position", snapshot.position.text if snapshot.position else ""),
+        (LEFT, snapshot.facts.get(LEFT, "")),
         *bill.rows(result.account),
     ]
     context.out.print(facts(rows))

@@ -117,6 +117,22 @@ def test_logs_continue_a_full(desk: Desk):
     assert (desk.root / "copied" / "3.log").read_text() == "third\n"
 
 
+def test_a_log_that_may_still_grow_is_not_left_in_silence(desk: Desk):
+    desk.plain_repository()
+    configuration = desk.root / "strandline.toml"
+    configuration.write_text(configuration.read_text().replace("settle = 0.0", "settle = 3600.0"))
+    desk.run("backup", "docs")
+    for name in ("2.log", "10.log"):
+        desk.write(f"logs/{name}", name)
+
+    done = desk.run("backup", "docs", "--logs").out
+
+    said = "3 log file(s) for the next backup: 1.log was written less than 3600 s ago"
+    assert re.search(rf"left +{re.escape(said)}", done)
+    log = desk.run("snapshots", "--json").lines[1]
+    assert desk.run("show", log["id"], "--json").only("snapshot")["facts"] == {"left": said}
+
+
 def test_a_gap_is_shown_in_the_plan(desk: Desk):
     desk.plain_repository()
     desk.run("backup", "docs")

@@ -155,7 +155,8 @@ class RestoreJob:
     """*base* is the full's streams, *logs* the extents that continue it, in order and without a gap.
 
     *until* is the last moment to restore (inclusive), None for all that is there.  The agent cuts at a transaction's end.
-    *phase* names what is going on ("load", "replay"), for progress; *force* allows a target that is not empty.
+    *phase* names what is going on ("load", "replay"), for progress; *force* allows a target that is not empty; *facts* are
+    those that the full ended with.
     """
 
     base: Sequence[StoredStream]
@@ -164,6 +165,7 @@ class RestoreJob:
     staging: Path
     until: int | None = None
     force: bool = False
+    facts: Mapping[str, str] = field(default_factory=dict)
     phase: Callable[[str], None] = lambda _: None
     emit_warning: Callable[[str], None] = lambda _: None
 

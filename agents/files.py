@@ -3,6 +3,7 @@
 A full takes every file, in natural name order.  Log mode takes the log files after the last one taken, in natural
 order, each as one extent; the newest is left for the next time while it is younger than `settle` seconds, since it may
 still be growing.
+With the bytes of a full go rights, owners and times of files (`attributes`), its directories and symbolic links (`tree`).
 A file that changes while it is read fails the backup: half of one version and half of another is not a dump.
 
 The position of a chain is the last log file taken: its natural key, and in its facts size and time.  If that file
@@ -19,6 +20,7 @@ import os
 import re
 import stat
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
@@ -27,10 +29,10 @@ from itertools import takewhile
 from pathlib import Path
 from typing import Literal
 
-import anyio
 import msgspec
 from anyio import to_thread
 
+from .attributes import describe
 from .base import (
     Agent,
     Capture,
@@ -48,8 +50,10 @@ from .base import (
 )
 from .errors import AgentError, ChainBroken, SourceRefused, ToolFailed
 from .filling import read_filled
-from .landing import land
+from .landing import first_there, in_short, land
+from .names import quote_name
 from .sparse import SparseReader, is_sparse
+from .tree import TREE, Tree, TreeEntry, encode_tree
 
 FIRST = "(none)"
 """The text of a position before any log file."""
@@ -82,10 +86,15 @@ class _Found:
     size: int
     mtime_ns: int
     inode: int
-    mode: int
+    facts: dict[str, str]
 
-    def facts(self) -> dict[str, str]:
-        return {"mode": f"{stat.S_IMODE(self.mode):o}", "mtime_ns": str(self.mtime_ns)}
+
+@dataclass(slots=True)
+class _Listing:
+    """What lies at a source's paths, in natural order: *files*, and the directories and links of a *tree*."""
+
+    files: list[_Found]
+    tree: list[TreeEntry]
 
 
 class FilesAgent(Agent):
@@ -100,20 +109,20 @@ class FilesAgent(Agent):
     async def capture(self, request: CaptureRequest) -> AsyncIterator[Capture]:
         # Before anything is listed: what is made in between, or later, is not vouched for.
         moment = self._now()
-        logs = await to_thread.run_sync(find_files, self._settings.logs, None)
+        logs = (await to_thread.run_sync(find_files, self._settings.logs, None)).files
         if request.mode == "log":
             yield _LogCapture(self._settings, request.since, logs, moment)
         else:
             # The logs were listed before any file is read: whatever comes later belongs to the chain.
-            files = await to_thread.run_sync(find_files, self._settings.paths, request.emit_warning)
-            if not files:
+            found = await to_thread.run_sync(find_files, self._settings.paths, request.emit_warning)
+            if not found.files:
                 raise SourceRefused(
                     "no file matches",
                     hint="Check `paths` of this source.",
                     paths=", ".join(self._settings.paths),
                 )
             logs = settled(logs, moment - self._settings.settle)
-            yield _FullCapture(self._settings, files, logs, moment)
+            yield _FullCapture(self._settings, found, logs, moment)
 
     async def restore(self, job: RestoreJob) -> RestoreEnd:
         if not self._settings.target:
@@ -124,11 +133,25 @@ class FilesAgent(Agent):
                 hint="Restore without --at, or choose a snapshot with --snapshot.",
             )
         root = Path(self._settings.target)
+        tree = Tree.of(job.facts)
         job.phase("write")
+        names = [stream.name for stream in (*job.base, *job.logs)]
+        await to_thread.run_sync(tree.check, root, names)
+        among = [*names, *tree.link_names]
+        if not job.force and (there := await to_thread.run_sync(first_there, root, among)):
+            raise SourceRefused(
+                "a file of that name is already there",
+                hint="Restore into an empty directory, or add --force to replace files.",
+                file=str(there),
+            )
+        await to_thread.run_sync(tree.prepare, root)
+        complaints = []
         for stream in (*job.base, *job.logs):
-            if not job.force and await anyio.Path(root / stream.name).exists():
-                raise SourceRefused("a file of that name is already there", file=str(root / stream.name))
-            await land(root, stream.name, stream.read(), stream.facts)
+            landed = await land(root, stream.name, stream.read(), stream.facts)
+            complaints += [f"{stream.name}: {landed.complaint}"] if landed.complaint else []
+        complaints += await to_thread.run_sync(tree.finish, root)
+        if complaints:
+            job.emit_warning(in_short(complaints))
         return RestoreEnd(
             position=job.logs[-1].extent.next if job.logs and job.logs[-1].extent else job.position
         )
@@ -138,25 +161,26 @@ class _FullCapture(Capture):
     def __init__(
         self,
         settings: FilesSettings,
-        files: Sequence[_Found],
+        found: _Listing,
         logs: Sequence[_Found],
         moment: float,
     ) -> None:
         self._settings = settings
-        self._files = files
+        self._found = found
         self._logs = logs
         self._time = int(moment * 1_000_000)
         self.source = _identity(settings)
 
     async def streams(self) -> AsyncIterator[SourceStream]:
-        for found in self._files:
+        for found in self._found.files:
             yield _stream(found, self._settings.kind, self._settings.page_size)
 
     async def finish(self) -> CaptureEnd:
+        facts = {TREE: encode_tree(self._found.tree)} if self._found.tree else {}
         if not self._settings.logs:
-            return CaptureEnd(time=self._time)
+            return CaptureEnd(time=self._time, facts=facts)
         position = _position(self._settings, self._logs[-1] if self._logs else None)
-        return CaptureEnd(position=position, time=self._time)
+        return CaptureEnd(position=position, time=self._time, facts=facts)
 
 
 class _LogCapture(Capture):
@@ -214,11 +238,11 @@ def settled(files: Sequence[_Found], limit: float) -> list[_Found]:
     return list(takewhile(lambda found: found.mtime_ns / 1e9 <= limit, files))
 
 
-def find_files(patterns: Sequence[str], warn: Callable[[str], None] | None) -> list[_Found]:
-    """Every regular file that *patterns* name, in natural order of its name in the snapshot.  Blocks.
+def find_files(patterns: Sequence[str], warn: Callable[[str], None] | None) -> _Listing:
+    """All that *patterns* name, in natural order of its name in the snapshot.  Blocks.
 
     With one root names are relative to it; with several the root's own name stands in front.  Symbolic links are followed where
-    a pattern names them, not inside directories.  With *warn*, a pattern that matches nothing is refused and what is left out
+    a pattern names them, and kept as links inside directories.  With *warn*, a pattern that matches nothing is refused and what is left out
     is told; without (logs, which may not be there yet) both pass in silence.
     """
     roots: list[Path] = []
@@ -228,27 +252,54 @@ def find_files(patterns: Sequence[str], warn: Callable[[str], None] | None) -> l
         if not matches and warn is not None:
             raise SourceRefused("no file matches", hint="Check `paths` of this source.", path=pattern)
         roots += [Path(match) for match in sorted(matches)]
-    found: dict[str, _Found] = {}
-    skipped: list[str] = []
+    paths: dict[str, Path] = {}
+    found: list[_Found] = []
+    tree: list[TreeEntry] = []
+    skipped: list[tuple[str, str]] = []
     for root in dict.fromkeys(roots):
         place = root.resolve() if root.is_symlink() else root
         for path, relative in _walk(place, root.name, prefix=len(roots) > 1 and place.is_dir()):
             name = quote_name(relative)
-            if name in found and found[name].path != path:
-                raise SourceRefused("two files would have the same name in the snapshot", name=name)
             try:
                 status = path.lstat()
+                target = os.readlink(path) if stat.S_ISLNK(status.st_mode) else None  # noqa: PTH115  # as it is
             except FileNotFoundError:
                 continue
+            directory = stat.S_ISDIR(status.st_mode)
+            if name in paths:
+                if paths[name] == path or (directory and paths[name].is_dir()):
+                    continue
+                raise SourceRefused("two files would have the same name in the snapshot", name=name)
+            paths[name] = path
+            facts = describe(status)
             if stat.S_ISREG(status.st_mode):
-                inode, mode = status.st_ino, status.st_mode
-                found[name] = _Found(path, name, status.st_size, status.st_mtime_ns, inode, mode)
+                found.append(_Found(path, name, status.st_size, status.st_mtime_ns, status.st_ino, facts))
+            elif directory or target is not None:
+                tree.append(TreeEntry(name=name, target=target and quote_name(target), **facts))
             else:
-                skipped.append(name)
+                skipped.append(
+                    (name, next((kind for test, kind in _SPECIAL if test(status.st_mode)), "other"))
+                )
     if skipped and warn is not None:
-        some = ", ".join(skipped[:5]) + (", ..." if len(skipped) > 5 else "")
-        warn(f"{len(skipped)} symbolic link(s) and special file(s) are not backed up: {some}")
-    return sorted(found.values(), key=lambda one: natural_key(one.name))
+        warn(_not_taken(skipped))
+    found.sort(key=lambda one: natural_key(one.name))
+    tree.sort(key=lambda one: natural_key(one.name))
+    return _Listing(found, tree)
+
+
+_SPECIAL = (
+    (stat.S_ISSOCK, "socket"),
+    (stat.S_ISFIFO, "named pipe"),
+    (stat.S_ISBLK, "block device"),
+    (stat.S_ISCHR, "character device"),
+)
+
+
+def _not_taken(skipped: Sequence[tuple[str, str]]) -> str:
+    counts = Counter(kind for _, kind in skipped)
+    each = ", ".join(f"{number} {kind}" + ("s" if number > 1 else "") for kind, number in counts.items())
+    some = ", ".join(name for name, _ in skipped[:5]) + (", ..." if len(skipped) > 5 else "")
+    return f"not backed up, since they hold nothing that could be: {each} ({some})"
 
 
 def natural_key(name: str) -> tuple[int | str, ...]:
@@ -257,19 +308,8 @@ def natural_key(name: str) -> tuple[int | str, ...]:
     return tuple(int(part) if number % 2 else part for number, part in enumerate(parts))
 
 
-def quote_name(relative: str) -> str:
-    """A file's name as text: bytes that are not UTF-8, control characters and `%` become `%` and two hex digits."""
-    raw = os.fsencode(relative)
-    try:
-        text = raw.decode()
-    except UnicodeDecodeError:
-        text = raw.decode("latin-1")
-        return "".join(c if " " <= c < "\x7f" and c != "%" else f"%{ord(c):02X}" for c in text)
-    return "".join(c if c >= " " and c not in "%\x7f" else f"%{ord(c):02X}" for c in text)
-
-
 def _walk(root: Path, name: str, *, prefix: bool) -> list[tuple[Path, str]]:
-    """What is not a directory below *root*, with its name: *name* for a single file, else relative."""
+    """All below *root*, with its name: *name* for a single file, else relative; with *prefix* also *root* itself."""
     if not root.is_dir():
         return [(root, name)]
 
@@ -278,10 +318,9 @@ def _walk(root: Path, name: str, *, prefix: bool) -> list[tuple[Path, str]]:
             f"cannot list a directory: {error.strerror}", place=str(error.filename)
         ) from error
 
-    found = []
+    found = [(root, name)] if prefix else []
     for folder, folders, names in os.walk(root, onerror=fail):
-        links = [one for one in folders if (Path(folder) / one).is_symlink()]
-        for one in (*names, *links):
+        for one in (*names, *folders):
             relative = (Path(folder) / one).relative_to(root).as_posix()
             found.append((Path(folder) / one, f"{name}/{relative}" if prefix else relative))
     return found
@@ -295,7 +334,7 @@ def _stream(found: _Found, kind: StreamKind, page_size: int) -> SourceStream:
         partial(read_filled, opened),
         size=found.size,
         page_size=page_size,
-        facts=found.facts(),
+        facts=found.facts,
         open=opened,
     )
 

@@ -21,6 +21,7 @@ from pathlib import Path, PurePosixPath
 import anyio
 from anyio import to_thread
 
+from .attributes import put_back
 from .errors import AgentError, SourceRefused, StagingFull
 from .slabs import SLAB, Slabs, open_direct, write_direct
 
@@ -51,10 +52,14 @@ def safe_path(root: Path, name: str) -> Path:
 
 
 class Landing:
-    """A draft.  Its calls block, and may come from several threads; each byte may be written only once."""
+    """A draft.  Its calls block, and may come from several threads; each byte may be written only once.
+
+    *complaint*, at the end: what of rights, owner and time could not be put back, and why.
+    """
 
     def __init__(self, draft: Path, target: Path, slabs: int) -> None:
         self.target = target
+        self.complaint = ""
         draft.parent.mkdir(parents=True, exist_ok=True)
         self._handle = os.open(draft, os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)
         try:
@@ -140,7 +145,7 @@ async def landing(
 ) -> AsyncIterator[Landing]:
     """A draft of file *name* below *root*, which appears at the end of the block, if that ends well.
 
-    *facts*: `mode` (octal) and `mtime_ns` are put back.  *slabs*: mebibytes that it may hold, and a few more for each thread that
+    *facts*: what `attributes` knows is put back.  *slabs*: mebibytes that it may hold, and a few more for each thread that
     writes; the more, the farther apart the pieces may be that come.  Nobody may write any more when the block ends.
     """
     target = await to_thread.run_sync(safe_path, root, name)
@@ -153,7 +158,7 @@ async def landing(
                 await to_thread.run_sync(landing.sync)
             finally:
                 landing.close()
-            await to_thread.run_sync(_settle, draft, target, facts or {})
+            landing.complaint = await to_thread.run_sync(_settle, draft, target, facts or {})
         except BaseException:
             with anyio.CancelScope(shield=True), suppress(OSError):
                 await to_thread.run_sync(lambda: draft.unlink(missing_ok=True))
@@ -164,24 +169,38 @@ async def landing(
 
 async def land(
     root: Path, name: str, blocks: AsyncIterator[bytes], facts: Mapping[str, str] | None = None
-) -> Path:
-    """Write *blocks*, one after the other, as file *name* below *root*, as `landing` does; return its path."""
+) -> Landing:
+    """Write *blocks*, one after the other, as file *name* below *root*, as `landing` does; return what has landed."""
     async with landing(root, name, facts) as draft:
         at = 0
         async for block in blocks:
             await to_thread.run_sync(draft.write, at, block)
             at += len(block)
-    return draft.target
+    return draft
 
 
-def _settle(draft: Path, target: Path, facts: Mapping[str, str]) -> None:
-    if "mode" in facts:
-        draft.chmod(int(facts["mode"], 8) & 0o777)
-    if "mtime_ns" in facts:
-        os.utime(draft, ns=(int(facts["mtime_ns"]), int(facts["mtime_ns"])))
+def first_there(root: Path, names: Iterable[str]) -> Path | None:
+    """The first of *names* below *root* that is taken, be it by a link to nothing.  Blocks."""
+    return next((root / name for name in names if os.path.lexists(root / name)), None)
+
+
+def in_short(complaints: Sequence[str]) -> str:
+    """A warning of what landed without all that belongs to it."""
+    some = "; ".join(complaints[:3]) + ("; ..." if len(complaints) > 3 else "")
+    return f"rights, owner, time or link of {len(complaints)} file(s) could not be restored: {some}"
+
+
+def _settle(draft: Path, target: Path, facts: Mapping[str, str]) -> str:
+    complaint = put_back(draft, facts)
     draft.replace(target)
+    sync_directory(target.parent)
+    return complaint
+
+
+def sync_directory(place: Path) -> None:
+    """What was renamed in there stays so."""
     if os.name == "posix":
-        handle = os.open(target.parent, os.O_RDONLY)
+        handle = os.open(place, os.O_RDONLY)
         try:
             os.fsync(handle)
         finally:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from ...agents.tree import TREE, Tree
 from ..base.clock import isoformat
 from ..base.units import format_seconds, format_size
 from ..format.names import snapshot_name
@@ -16,7 +17,7 @@ from ..plan.rollup import time_of
 from ..repo.snapshots import Catalogue
 from .build import opened
 from .context import Context
-from .words import count, facts, moment, share, table
+from .words import besides, count, facts, moment, share, table
 
 STREAMS_SHOWN = 8
 LOGS_SHOWN = 20
@@ -110,11 +111,14 @@ def _row(one: Snapshot) -> tuple[str, ...]:
 async def show(context: Context, snapshot: str) -> None:
     async with opened(context.repository()) as repo:
         one = await repo.load(await repo.find(snapshot))
+    tree = Tree.of(one.facts)
     if context.as_json:
         values = {
             **snapshot_values(one),
             "streams": [_stream_values(stream) for stream in one.streams],
-            "facts": one.facts,
+            "facts": {name: value for name, value in one.facts.items() if name != TREE},
+            "directories": len(tree.directories),
+            "links": len(tree.links),
             "warnings": one.warnings,
         }
         context.json.line("snapshot", values)
@@ -136,7 +140,8 @@ async def show(context: Context, snapshot: str) -> None:
         ("stored", f"{format_size(statistics.stored)} in {count(statistics.packs, 'pack')}"),
         ("took", format_seconds(statistics.seconds)),
         ("made by", one.client),
-        *((name, value) for name, value in one.facts.items()),
+        ("besides", besides(len(tree.directories), len(tree.links))),
+        *((name, value) for name, value in one.facts.items() if name != TREE),
         *(("warning", warning) for warning in one.warnings),
     ]
     context.out.print(facts(rows))

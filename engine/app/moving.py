@@ -13,6 +13,7 @@ from rich.console import Console
 
 from ...agents.base import Mode
 from ...agents.files import LEFT
+from ...agents.tree import Tree
 from ...chunker.kernel import choose_kernel
 from ..base.clock import isoformat
 from ..base.errors import Refused
@@ -23,7 +24,7 @@ from .build import make_agent, opened
 from .configuration import SourceSettings
 from .context import Context
 from .listing import plan_values, print_plan
-from .words import amount, count, facts, requests, share
+from .words import amount, besides, count, facts, requests, share
 
 FILES_SHOWN = 20
 STDERR = 2
@@ -81,12 +82,14 @@ async def backup(context: Context, settings: SourceSettings, mode: Mode) -> None
     if context.as_json or context.quiet:
         return
     snapshot = result.snapshot
+    tree = Tree.of(snapshot.facts)
     context.say(f"Snapshot {snapshot.id} of {snapshot.series} ({snapshot.mode}) is stored.")
     rows = [
         ("read", amount(result.read, result.seconds)),
         ("new", share(result.new, result.read)),
         ("stored", share(result.stored, result.read)),
         ("streams", count(len(snapshot.streams), "stream")),
+        ("besides", besides(len(tree.directories), len(tree.links))),
         ("position", snapshot.position.text if snapshot.position else ""),
         (LEFT, snapshot.facts.get(LEFT, "")),
         *bill.rows(result.account),
@@ -174,6 +177,8 @@ def _json_result(context: Context, result: restore_op.RestoreResult) -> None:
             "up": result.account.up,
             "down": result.account.down,
             "files": [str(file) for file in result.files],
+            "directories": result.directories,
+            "links": result.links,
             "transactions": end.transactions if end else None,
             "position": end.position.text if end and end.position else None,
             "reached": isoformat(end.time) if end and end.time is not None else None,
@@ -189,6 +194,7 @@ def _print_result(console: Console, source: str, result: restore_op.RestoreResul
         ("reused", share(result.reused, result.restored) if result.reused else ""),
         ("full", f"of {isoformat(plan.base.time)}"),
         ("logs", count(len(plan.logs), "log extent") if plan.logs else ""),
+        ("besides", besides(result.directories, result.links)),
         *bill.rows(result.account),
     ]
     if end is not None and plan.logs:

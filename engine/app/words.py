@@ -66,6 +66,12 @@ def count(number: int, what: str) -> str:
     return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
+def besides(directories: int, links: int) -> str:
+    """`1 directory, 2 symbolic links`: what was kept beside files."""
+    words = [f"{directories} {'directory' if directories == 1 else 'directories'}"] if directories else []
+    return ", ".join(words + ([count(links, "symbolic link")] if links else []))
+
+
 def requests(kinds: Mapping[str, int]) -> str:
     """`12 requests (5 put, 7 get)`."""
     each = ", ".join(f"{number} {kind.replace('_', ' ')}" for kind, number in sorted(kinds.items()) if number)

@@ -18,14 +18,16 @@ from pathlib import Path
 from typing import TypeAlias
 
 import anyio
+from anyio import to_thread
 from anyio.abc import TaskGroup
 
 from ...agents.base import Agent, RestoreEnd, RestoreJob, StoredStream
 from ...agents.errors import AgentError
 from ...agents.existing import Existing, existing
 from ...agents.filling import entered
-from ...agents.landing import Landing, landing
+from ...agents.landing import Landing, first_there, in_short, landing
 from ...agents.process import running
+from ...agents.tree import Tree
 from ...chunker.params import CutParams
 from ...store.errors import StoreError
 from ...store.observe import ObservedStore, RequestCounts
@@ -70,7 +72,7 @@ class Forecast:
 
 @dataclass(frozen=True, slots=True)
 class RestoreResult:
-    """*files* are what was written to a directory; *end* is what an agent reached.
+    """*files* are what was written to a directory, beside *directories* and symbolic *links*; *end* is what an agent reached.
 
     *reused*: of the bytes *restored*, those that were taken from files that were replaced; a dry run does not know them.
     *account* is what was asked of the store; *forecast*, of a dry run, what the restore would ask.
@@ -85,6 +87,8 @@ class RestoreResult:
     reused: int = 0
     account: Account = NOTHING
     forecast: Forecast | None = None
+    directories: int = 0
+    links: int = 0
 
 
 async def plan(
@@ -260,6 +264,7 @@ class _Restore:
             self._check(chosen)
             fetch = _Fetch(self.series, emit, self.budget, share, chosen.size)
             files: list[Path] = []
+            tree = Tree()
             end: RestoreEnd | None = None
             forecast: Forecast | None = None
             if self.dry_run or self.to is None:
@@ -271,7 +276,7 @@ class _Restore:
                         anyio.create_task_group() as tasks,
                     ):
                         if isinstance(self.to, Path):
-                            files = await self._to_directory(repo, chosen, fetch, self.to)
+                            files, tree = await self._to_directory(repo, chosen, fetch, self.to)
                         elif isinstance(self.to, Sequence):
                             await self._to_process(repo, chosen, tasks, fetch, self.to)
                         else:
@@ -300,7 +305,17 @@ class _Restore:
                 )
             )
             return RestoreResult(
-                chosen, fetch.done, seconds, requests, tuple(files), end, fetch.reused, account, forecast
+                chosen,
+                fetch.done,
+                seconds,
+                requests,
+                tuple(files),
+                end,
+                fetch.reused,
+                account,
+                forecast,
+                len(tree.directories),
+                len(tree.links),
             )
 
     async def _forecast(self, repo: Repository, chosen: RestorePlan, share: Share) -> Forecast:
@@ -353,29 +368,36 @@ class _Restore:
 
     async def _to_directory(
         self, repo: Repository, chosen: RestorePlan, fetch: _Fetch, root: Path
-    ) -> list[Path]:
+    ) -> tuple[list[Path], Tree]:
         sources = _Sources(repo)
         wanted = self._wanted(chosen)
-        names = Counter(record.name.casefold() for _, record in wanted)
-        twice = [record.name for _, record in wanted if names[record.name.casefold()] > 1]
+        folded = Counter(record.name.casefold() for _, record in wanted)
+        twice = [record.name for _, record in wanted if folded[record.name.casefold()] > 1]
         if twice:
             raise Refused(
                 "two streams would become the same file",
                 hint="Restore one snapshot (--snapshot), or choose streams (--stream).",
                 name=twice[0],
             )
+        # A file that is asked for by name comes without the directories and links around it.
+        tree = Tree.of(chosen.base.snapshot.facts if self.streams is None else {})
+        names = [record.name for _, record in wanted]
+        await to_thread.run_sync(tree.check, root, names)
         await anyio.Path(root).mkdir(parents=True, exist_ok=True)
-        if not self.force:
-            for _, record in wanted:
-                if await anyio.Path(root / record.name).exists():
-                    raise Refused(
-                        "a file of that name is already there",
-                        hint="Restore into an empty directory, or add --force to replace files.",
-                        file=str(root / record.name),
-                    )
+        there = (
+            None if self.force else await to_thread.run_sync(first_there, root, [*names, *tree.link_names])
+        )
+        if there is not None:
+            raise Refused(
+                "a file of that name is already there",
+                hint="Restore into an empty directory, or add --force to replace files.",
+                file=str(there),
+            )
+        await to_thread.run_sync(tree.prepare, root)
         fetch.total = sum(record.size for _, record in wanted)
         tables = await self._tables(repo, root, wanted)
         files = []
+        complaints: list[str] = []
         for snapshot, record in wanted:
             fetch.emit(StreamStarted(self.series, record.name, record.size))
             source = sources.of(snapshot)
@@ -399,8 +421,12 @@ class _Restore:
                     raise Damaged("a restored stream is not what was backed up", stream=record.name)
             fetch.reused += older.taken if older else 0
             files.append(draft.target)
+            complaints += [f"{record.name}: {draft.complaint}"] if draft.complaint else []
             fetch.emit(StreamFinished(self.series, record.name, record.size))
-        return files
+        complaints += await to_thread.run_sync(tree.finish, root)
+        if complaints:
+            fetch.emit(Warned(self.series, in_short(complaints)))
+        return files, tree
 
     async def _tables(
         self, repo: Repository, root: Path, wanted: Sequence[tuple[Snapshot, StreamRecord]]
@@ -451,6 +477,7 @@ class _Restore:
                 staging=directory,
                 until=chosen.until,
                 force=self.force,
+                facts=chosen.base.snapshot.facts,
                 phase=lambda name: fetch.emit(Phase(self.series, name)),
                 emit_warning=lambda message: fetch.emit(Warned(self.series, message)),
             )

@@ -6,7 +6,7 @@ import dataclasses
 import os
 import re
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 import anyio
@@ -20,11 +20,12 @@ from ...store.observe import ObservedStore, Request
 from ...store.retry import RetryingStore
 from ...store.throttle import ThrottledStore
 from ...store.urls import open_store
-from ..base.errors import NotFound, Refused
+from ..base.errors import NoKey, NotFound, Refused
 from ..base.secrets import Secret, SecretSource
 from ..ops.open import open_repository
 from ..repo.keys import Key
 from ..repo.repository import Repository
+from .asking import GIVE_A_KEY, on_terminal, passphrase
 from .configuration import RepositorySettings, Settings, SourceSettings, nearest
 
 KEY_FILE = "STRANDLINE_KEY_FILE"
@@ -138,7 +139,24 @@ async def opened(
     settings: RepositorySettings, opening: Callable[[Request], None] | None = None
 ) -> AsyncIterator[Repository]:
     """The open repository; *opening* is told of the requests that it took to open it."""
-    async with opened_place(settings) as store:
+    async with opened_with(settings, opening) as (repo, _):
+        yield repo
+
+
+@asynccontextmanager
+async def opened_with(
+    settings: RepositorySettings, opening: Callable[[Request], None] | None = None
+) -> AsyncIterator[tuple[Repository, Key]]:
+    """The repository, and what opened it; somebody at a terminal is asked for a passphrase if nothing was given."""
+    async with opened_place(settings) as store, AsyncExitStack() as stack:
         seen = ObservedStore(store, opening) if opening else store
-        async with open_repository(seen, key=await make_key(settings)) as repo:
-            yield repo.over(store)
+        key = await make_key(settings)
+        try:
+            repo = await stack.enter_async_context(open_repository(seen, key=key))
+        except NoKey as error:
+            if not on_terminal():
+                raise NoKey(str(error), hint=GIVE_A_KEY) from error
+            # Blocks the loop, in which nothing else goes on yet.
+            key = Key.passphrase(passphrase(settings.url))
+            repo = await stack.enter_async_context(open_repository(seen, key=key))
+        yield repo.over(store), key

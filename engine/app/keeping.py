@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
-import sys
 from collections.abc import Awaitable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,12 +18,12 @@ from ..ops import check as check_op
 from ..ops.open import init_repository
 from ..repo.keys import Key, add_slot, list_slots, remove_slot, write_key_file
 from ..repo.repository import read_config
+from .asking import new_passphrase
 from .bill import Bill
-from .build import make_key, opened, opened_place, read_secret, with_environment
+from .build import make_key, opened, opened_place, opened_with, read_secret, with_environment
 from .configuration import RepositorySettings
 from .context import Context
 from .exits import DAMAGED
-from .signals import interruptible
 from .words import count, facts, table
 
 
@@ -58,27 +56,6 @@ class NewKey:
             raise
 
 
-def ask_passphrase() -> str:
-    """From the terminal, twice.  Call it before the event loop begins, so that Ctrl-C ends it."""
-    if not sys.stdin.isatty():
-        raise Refused(
-            "no passphrase was given",
-            hint="Set STRANDLINE_PASSPHRASE, STRANDLINE_PASSPHRASE_FILE or STRANDLINE_PASSPHRASE_COMMAND, "
-            "write `passphrase` into the configuration, or use --new-key-file.",
-        )
-    try:
-        with interruptible():
-            first = getpass.getpass("New passphrase: ")
-            if not first:
-                raise Refused("the passphrase is empty")
-            if first != getpass.getpass("Once more: "):
-                raise Refused("the two passphrases differ")
-    except KeyboardInterrupt:
-        sys.stderr.write("\n")  # what is said next should not stand behind the question
-        raise
-    return first
-
-
 def init(
     context: Context, place: str, encryption: Encryption, new_key_file: str, label: str
 ) -> Awaitable[None]:
@@ -88,7 +65,7 @@ def init(
         if new_key_file:
             new = NewKey(new_key_file)
         elif settings.passphrase is None and not settings.key_file:
-            new = NewKey(passphrase=ask_passphrase())
+            new = NewKey(passphrase=new_passphrase())
     elif new_key_file:
         raise Refused("a repository without encryption has no key")
     return _init(context, settings, encryption, new, label)
@@ -161,7 +138,7 @@ async def check(context: Context) -> None:
 def key_add(
     context: Context, role: Role, label: str, file: str, secret: SecretSource | None
 ) -> Awaitable[None]:
-    new = NewKey(file) if file else NewKey(passphrase=secret or ask_passphrase())
+    new = NewKey(file) if file else NewKey(passphrase=secret or new_passphrase())
     return _key_add(context, role, label, new)
 
 
@@ -194,10 +171,9 @@ async def key_list(context: Context) -> None:
 
 
 async def key_remove(context: Context, slot: str) -> None:
-    settings = context.repository()
-    async with opened(settings) as repo:
+    async with opened_with(context.repository()) as (repo, key):
         _ = repo.readers  # who may only write has no business here
-        await remove_slot(repo.store, slot, config=repo.config, key=await make_key(settings))
+        await remove_slot(repo.store, slot, config=repo.config, key=key)
     if context.as_json:
         context.json.line("key_removed", {"id": slot})
     context.say(f"Removed key {slot}.")

@@ -18,6 +18,7 @@ from anyio.abc import TaskStatus
 from ..base.memory import return_large_blocks
 from ..ops.operation import root_cause
 from . import exits
+from .asking import Interrupted
 from .context import Context
 from .report import mute
 from .signals import NOTHING_LEFT, SIGNALS
@@ -53,7 +54,7 @@ class _Run:
                 raise cause from None
             if self._context.debug:
                 self._context.err.print_exception()
-            if isinstance(cause, KeyboardInterrupt):
+            if isinstance(cause, KeyboardInterrupt | Interrupted):
                 if self._completed:
                     return self._context.exit_code
                 return self._fail("interrupted", exits.INTERRUPTED, NOTHING_LEFT)

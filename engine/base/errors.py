@@ -39,6 +39,10 @@ class WrongKey(Refused):
     hint = "Give the passphrase or key file of a slot that `strandline key list` shows."
 
 
+class NoKey(WrongKey):
+    """The repository is encrypted, and nothing was given that could open it."""
+
+
 class NoRepository(Refused):
     """There is no repository at that place."""
 

@@ -17,7 +17,7 @@ from anyio import to_thread
 from ...store.base import ReadStore, Store
 from ...store.errors import ObjectMissing
 from ..base.clock import Now, isoformat, system_now
-from ..base.errors import Damaged, NotFound, Refused, WrongKey
+from ..base.errors import Damaged, NoKey, NotFound, Refused, WrongKey
 from ..base.ids import random_id
 from ..base.secrets import Secret
 from ..format.config import Config
@@ -91,7 +91,7 @@ async def unlock(store: ReadStore, config: Config, key: Key) -> Secrets:
             bytes.fromhex(plain.id_key), bytes.fromhex(plain.cut_key), bytes.fromhex(plain.meta_key), (b"",)
         )
     if key.kind == "none":
-        raise WrongKey("this repository is encrypted, and no key was given")
+        raise NoKey("this repository is encrypted, and no key was given")
     slots = [slot async for slot in _slots(store, strict=False) if slot.kind == key.kind]
     for slot in sorted(slots, key=lambda slot: slot.role == "writer"):
         try:

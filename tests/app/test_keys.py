@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import stat
+import subprocess
+import sys
+from contextlib import suppress
 
 import pytest
-from strandline.engine.app import keeping
+from strandline.engine.app import asking
 
 from .conftest import Desk
 
@@ -29,6 +33,8 @@ def test_no_key_at_all_is_a_wrong_key(desk: Desk):
     answer = desk.run("snapshots", "--repo", "./repository", code=8)
 
     assert "this repository is encrypted, and no key was given" in answer.err
+    assert "Set STRANDLINE_PASSPHRASE, " in answer.err
+    assert "STRANDLINE_KEY_FILE" in answer.err
 
 
 def test_the_environment_opens_a_repository_without_a_configuration(desk: Desk):
@@ -111,22 +117,77 @@ def test_without_a_terminal_nobody_is_asked(desk: Desk):
 def typed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """What is typed at the prompts, one after the other."""
     words: list[str] = []
-    monkeypatch.setattr(keeping.sys, "stdin", type("Terminal", (), {"isatty": lambda self: True})())
-    monkeypatch.setattr(keeping.getpass, "getpass", lambda prompt: words.pop(0))
+    monkeypatch.setattr(asking.sys, "stdin", type("Terminal", (), {"isatty": lambda self: True})())
+    monkeypatch.setattr(asking.getpass, "getpass", lambda prompt: words.pop(0))
     return words
 
 
 async def test_a_passphrase_is_asked_for_twice(typed):
     typed += ["one", "one"]
-    assert keeping.ask_passphrase() == "one"
+    assert asking.new_passphrase() == "one"
 
     typed += ["one", "two"]
-    with pytest.raises(keeping.Refused, match="the two passphrases differ"):
-        keeping.ask_passphrase()
+    with pytest.raises(asking.Refused, match="the two passphrases differ"):
+        asking.new_passphrase()
 
     typed += [""]
-    with pytest.raises(keeping.Refused, match="the passphrase is empty"):
-        keeping.ask_passphrase()
+    with pytest.raises(asking.Refused, match="the passphrase is empty"):
+        asking.new_passphrase()
+
+
+AT_TERMINAL = """\
+import fcntl, os, sys, termios
+fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+os.execv(sys.executable, [sys.executable, "-m", "strandline", *sys.argv[1:]])
+"""
+
+
+def at_a_terminal(desk: Desk, answer: bytes, *words: str) -> tuple[int, str]:
+    """Run the command at a terminal of its own, and type *answer* when it asks for something; its exit code and what is seen."""
+    ours, theirs = os.openpty()
+    with subprocess.Popen(
+        [sys.executable, "-c", AT_TERMINAL, *words],
+        env={**os.environ, "TERM": "dumb"},
+        start_new_session=True,
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+    ) as process:
+        os.close(theirs)
+        seen = b""
+        with suppress(OSError):  # what reading says at the end
+            while piece := os.read(ours, 4096):
+                seen += piece
+                if answer and b": " in seen:
+                    os.write(ours, answer)
+                    answer = b""
+        os.close(ours)
+    return process.returncode, seen.decode()
+
+
+def test_who_sits_at_a_terminal_is_asked_for_the_passphrase(desk: Desk):
+    desk.run("init")
+
+    code, seen = at_a_terminal(desk, b"correct horse\n", "snapshots", "--repo", "./repository")
+    wrong, _ = at_a_terminal(desk, b"battery staple\n", "snapshots", "--repo", "./repository")
+
+    assert (code, seen.split()) == (
+        0,
+        ["Passphrase", "of", "./repository:", "No", "snapshot", "is", "stored."],
+    )
+    assert wrong == 8
+
+
+@pytest.mark.parametrize("command", ["snapshots", "init"])
+def test_ctrl_c_is_an_answer_too(desk: Desk, command):
+    desk.run("init")
+
+    place = "./new" if command == "init" else "./repository"
+    code, seen = at_a_terminal(desk, b"\x03", command, "--repo", place)
+
+    assert code == 130
+    assert seen.splitlines()[-1] == "interrupted: nothing half-done is left"
+    assert "Traceback" not in seen
 
 
 def test_a_repository_without_encryption_says_so(desk: Desk):

@@ -30,7 +30,7 @@ from .base import (
     SourceStream,
 )
 from .errors import SourceRefused, ToolFailed
-from .process import running
+from .process import BY_HAND, running
 
 
 class CommandSettings(
@@ -103,7 +103,9 @@ class _Capture(Capture):
                 tail = (tail + block)[-len(trailer) - 256 :]
                 yield block
         if not tail.rstrip().endswith(trailer):
-            raise ToolFailed("the dump does not end as a whole one does", trailer=self._settings.trailer)
+            raise ToolFailed(
+                "the dump does not end as a whole one does", hint=BY_HAND, trailer=self._settings.trailer
+            )
 
     async def finish(self) -> CaptureEnd:
         return CaptureEnd(time=self._moment)

@@ -24,13 +24,11 @@ class AgentError(Exception):
 class ToolMissing(AgentError):
     """A program we need is not installed, or not on PATH."""
 
-    hint = "Install it, or name its full path in the configuration."
+    hint = "Install it, or give its full path."
 
 
 class ToolFailed(AgentError):
     """A tool ended with an error, or its output was not whole."""
-
-    hint = "The tool's own words are above; run it by hand with the same options to see more."
 
 
 class SourceUnreachable(AgentError):

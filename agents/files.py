@@ -58,6 +58,8 @@ from .tree import TREE, Tree, TreeEntry, encode_tree
 FIRST = "(none)"
 """The text of a position before any log file."""
 
+COMPLETE = "Back up files that are complete: let the dump tool finish, or rename when it has."
+
 LEFT = "left"
 """The fact of a log snapshot that says what was not taken yet."""
 
@@ -349,7 +351,7 @@ def open_file(found: _Found) -> Iterator[Fill]:
         try:
             size = read(into[:left]) if left else 0
             if left and not size:
-                raise ToolFailed("a file became shorter while it was read", file=found.name)
+                raise ToolFailed("a file became shorter while it was read", hint=COMPLETE, file=found.name)
             left -= size
             if not size:
                 _expect(found, os.fstat(file.fileno()))
@@ -371,7 +373,7 @@ def open_file(found: _Found) -> Iterator[Fill]:
 
 def _translate(error: OSError, found: _Found) -> AgentError:
     if error.errno == errno.ENOENT:
-        return ToolFailed("a file vanished while it was to be read", file=found.name)
+        return ToolFailed("a file vanished while it was to be read", hint=COMPLETE, file=found.name)
     return SourceRefused(f"cannot read a file: {error.strerror}", file=found.name)
 
 
@@ -379,7 +381,7 @@ def _expect(found: _Found, status: os.stat_result) -> None:
     if (status.st_size, status.st_mtime_ns, status.st_ino) != (found.size, found.mtime_ns, found.inode):
         raise ToolFailed(
             "a file changed while it was read",
-            hint="Back up files that are complete: let the dump tool finish, or rename when it has.",
+            hint=COMPLETE,
             file=found.name,
         )
 

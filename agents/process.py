@@ -28,6 +28,8 @@ GRACE = 3.0
 """Seconds between asking a tool to end and making it."""
 
 
+BY_HAND = "Run it by hand with the same options to see more."
+
 _NEW_GROUP: int = getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0)  # Windows only
 
 
@@ -78,7 +80,11 @@ class Running:
             await self._process.stdin.send(data)
         except (anyio.BrokenResourceError, anyio.ClosedResourceError, ConnectionError):
             await self.finish()
-            raise ToolFailed(f"{self.name} stopped reading before it had everything") from None
+            words = self.complaint()
+            raise ToolFailed(
+                f"{self.name} stopped reading before it had everything"
+                + (f": {words[-600:]}" if words else "")
+            ) from None
 
     async def close_input(self) -> None:
         """Tell the tool that this was all."""
@@ -97,7 +103,8 @@ class Running:
             how = f"was killed by signal {-status}" if status < 0 else f"ended with status {status}"
             words = self.complaint()
             raise ToolFailed(
-                f"{self.name} {how}: {words[-600:]}" if words else f"{self.name} {how} and said nothing"
+                f"{self.name} {how}: {words[-600:]}" if words else f"{self.name} {how} and said nothing",
+                hint=BY_HAND,
             )
 
     async def _read_errors(self) -> None:

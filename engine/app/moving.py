@@ -28,6 +28,7 @@ from .words import amount, besides, count, facts, requests, share
 
 FILES_SHOWN = 20
 STDERR = 2
+_SHELL = frozenset({"|", ">", ">>", "<", "&&", "||", ";", "&"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +149,13 @@ async def _target(context: Context, destination: Destination) -> restore_op.Targ
         raise Refused(f"--to-command: {error}") from error
     if not words:
         raise Refused("--to-command: the command is empty")
+    # Quoted ones keep their quotes here, and are meant as they stand.
+    meant_for_shell = _SHELL & set(shlex.shlex(destination.to_command, posix=False, punctuation_chars=True))
+    if meant_for_shell:
+        raise Refused(
+            f"--to-command: {min(meant_for_shell)} is for a shell, and the command is run without one",
+            hint="Write it as: --to-command \"sh -c '...'\"",
+        )
     return words
 
 

@@ -8,10 +8,11 @@ A file that is to be replaced is read first: what it has of the stream is taken 
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -116,7 +117,7 @@ async def survey(repo: Repository, series: str) -> Survey:
     """Which moments can be restored to; raise `NotFound` if nothing is stored."""
     catalogue = await repo.catalogue(series)
     if not catalogue.loose and not catalogue.rollups:
-        raise _nothing(series)
+        raise await _nothing(repo, series)
     found = [Entry(name.name, record) for name, record in catalogue.loose]
     rolled = [Rolled(one.at.name, stretch) for one in catalogue.rollups for stretch in one.head.stretches]
     return Survey(chains(found, rolled), found, rolled, {one.at.name: one for one in catalogue.rollups})
@@ -136,9 +137,13 @@ async def plan_of(repo: Repository, found: Survey, at: int | None) -> RestorePla
     return make_plan(chain, found.chains, at)
 
 
-def _nothing(series: str) -> NotFound:
+async def _nothing(repo: Repository, series: str) -> NotFound:
+    every = {name.series for name in await repo.snapshots()}
+    near = difflib.get_close_matches(series, every, 1)
     return NotFound(
-        "nothing is stored under that name", series=series, hint="`strandline snapshots` lists all."
+        "nothing is stored under that name",
+        series=series,
+        hint=f"Did you mean `{near[0]}`?" if near else "`strandline snapshots` lists all.",
     )
 
 
@@ -146,7 +151,7 @@ async def entries(repo: Repository, series: str) -> list[Entry]:
     """All snapshots of *series* with their records, oldest first."""
     found = [Entry(name.name, record) for name, record in await repo.load_all(series)]
     if not found:
-        raise _nothing(series)
+        raise await _nothing(repo, series)
     return found
 
 
@@ -349,7 +354,7 @@ class _Restore:
         unknown = sorted(set(self.streams or ()) - names)
         if unknown:
             raise NotFound(
-                f"the snapshot has no stream {unknown[0]!r}", streams=", ".join(sorted(names)[:20])
+                f"the snapshot has no stream {unknown[0]!r}", hint=_offer(unknown[0], chosen, names)
             )
         if self.at is not None and chosen.logs and isinstance(self.to, Path | Sequence):
             raise Refused(
@@ -383,7 +388,13 @@ class _Restore:
         tree = Tree.of(chosen.base.snapshot.facts if self.streams is None else {})
         names = [record.name for _, record in wanted]
         await to_thread.run_sync(tree.check, root, names)
-        await anyio.Path(root).mkdir(parents=True, exist_ok=True)
+        try:
+            await anyio.Path(root).mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            words = "it is not a directory" if isinstance(error, FileExistsError) else error.strerror
+            raise Refused(
+                f"cannot restore to {root}: {words}", hint="Name a directory that is there or can be made."
+            ) from error
         there = (
             None if self.force else await to_thread.run_sync(first_there, root, [*names, *tree.link_names])
         )
@@ -494,6 +505,15 @@ async def _check_still_there(repo: Repository, series: str, chosen: RestorePlan)
                 hint="Run it again: it chooses among the snapshots that are there now.",
                 snapshot=entry.snapshot.id,
             )
+
+
+def _offer(name: str, chosen: RestorePlan, names: Collection[str]) -> str:
+    """What was probably meant by *name*, or where to look."""
+    ending = f"/{name.strip('/').rpartition('/')[2]}"
+    near = [one for one in names if f"/{one}".endswith(ending)] or difflib.get_close_matches(name, names, 1)
+    if near:
+        return f"Did you mean `{min(near)}`?"
+    return f"`strandline show {chosen.base.snapshot.id}` lists all."
 
 
 def _older(

@@ -236,6 +236,45 @@ def test_a_mistake_is_named(desk: Desk, words, code, says):
     assert answer.err.lower().count("error:") == 1
 
 
+@pytest.mark.parametrize(
+    ("words", "code", "says"),
+    [
+        ("restore docs --to out --stream b.txt", 9, "Did you mean `sub/b.txt`?"),
+        ("restore docs --to out --stream sub/a.txt", 9, "Did you mean `a.txt`?"),
+        ("restore docs --to out --stream sub/bb.text", 9, "Did you mean `sub/b.txt`?"),
+        ("restore docs --to out --stream nothing-like-it", 9, "lists all."),
+        ("restore dosc --to out", 9, "Did you mean `docs`?"),
+        ("restore docs --to strandline.toml", 3, "cannot restore to strandline.toml: it is not a directory"),
+        ("restore docs --to strandline.toml/x", 3, "cannot restore to strandline.toml/x: Not a directory"),
+        ("restore docs --stream a.txt --to-command no-such-tool", 4, "Install it, or give its full path."),
+        ("restore docs --stream a.txt --to-command 'cat > x'", 3, "> is for a shell"),
+        ("restore docs --stream a.txt --to-command 'cat|wc'", 3, "sh -c"),
+        ("restore docs --stream a.txt --to-command \"sh -c 'cat >x; exit 3'\"", 4, "Run it by hand"),
+        ("backup --name x --command 'exit 3'", 4, "said nothing"),
+    ],
+)
+def test_what_to_do_about_it_is_said(desk: Desk, words, code, says):
+    import shlex
+
+    desk.plain_repository()
+    desk.run("backup", "docs")
+
+    answer = desk.run(*shlex.split(words), code=code)
+
+    assert says in answer.err
+    assert "own words" not in answer.err
+    assert not (desk.root / "out" / "a.txt").exists()
+
+
+def test_what_is_quoted_is_not_for_a_shell(desk: Desk):
+    desk.plain_repository()
+    desk.run("backup", "docs")
+
+    desk.run("restore", "docs", "--stream", "sub/b.txt", "--to-command", "tee 'a>b;c' \"|\"")
+
+    assert (desk.root / "a>b;c").read_bytes() == (desk.root / "|").read_bytes() == b"b" * 1000
+
+
 def test_an_unknown_key_in_the_configuration_stops_every_command(desk: Desk):
     desk.write("strandline.toml", '[repositories.main]\nurl = "r"\n\npasphrase = 1\n')
 

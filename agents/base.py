@@ -125,9 +125,13 @@ class CaptureEnd:
 
 
 class Capture(Protocol):
-    """A source held consistent.  `streams` first, to its end; then `finish`."""
+    """A source held consistent.  `streams` first, to its end; then `finish`.
+
+    *size*: bytes of all streams together, where they are known from the beginning (for progress only).
+    """
 
     source: SourceIdentity
+    size: int | None = None
 
     @abstractmethod
     def streams(self) -> AsyncIterator[SourceStream]:

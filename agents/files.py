@@ -171,6 +171,7 @@ class _FullCapture(Capture):
         self._found = found
         self._logs = logs
         self._time = int(moment * 1_000_000)
+        self.size = sum(one.size for one in found.files)
         self.source = _identity(settings)
 
     async def streams(self) -> AsyncIterator[SourceStream]:

@@ -140,7 +140,10 @@ def restore(
 @click.option("--all", "every", is_flag=True, help="A line for each log, also where a full has many.")
 @common
 def snapshots(context: Context, source: str, every: bool) -> Awaitable[None]:
-    """List snapshots, of SOURCE or of all."""
+    """List snapshots, of SOURCE or of all.
+
+    A narrow terminal shows fewer columns; `show` has them all.
+    """
     from . import listing
 
     return listing.snapshots(context, source, every)

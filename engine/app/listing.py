@@ -41,7 +41,7 @@ async def snapshots(context: Context, source: str, every: bool) -> None:
             f"No snapshot of {source} is stored." if source else "No snapshot is stored.", markup=False
         )
         return
-    context.out.print(table(columns, rows))
+    context.out.print(table(columns, rows, spare=("new", "position", "stored", "size")))
 
 
 @dataclass(slots=True)
@@ -153,10 +153,11 @@ def _streams_table(one: Snapshot) -> Any:
     plain = ("stream", "kind", "size", "chunks")
     rows = [(s.name, s.kind, format_size(s.size), f"{s.rule}, {format_size(s.mean)}") for s in one.streams]
     if not any(stream.extent for stream in one.streams):
-        return table(plain, rows)
+        return table(plain, rows, spare=("chunks",))
     return table(
         (*plain, "from", "to", "first commit", "last commit", "transactions"),
         [(*row, *_extent_cells(stream)) for row, stream in zip(rows, one.streams, strict=True)],
+        spare=("chunks", "kind", "transactions"),
     )
 
 
@@ -191,7 +192,7 @@ async def plan(context: Context, source: str, at: int | None) -> None:
                 )
                 for one in found.chains
             ]
-            context.out.print(table(columns, rows))
+            context.out.print(table(columns, rows, spare=("log extents",)))
         # After the table: when the moment cannot be reached, it shows why.
         chosen = await restore_op.plan_of(repo, found, at)
     if context.as_json:

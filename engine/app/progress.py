@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn
+from rich.table import Column
 
 from ..base.events import Event, Finished, Found, Phase, Started, StreamStarted, Warned
 from ..base.events import Progress as Totals
@@ -80,9 +81,9 @@ class ProgressReport:
         if self._bar_wanted:
             columns = (
                 SpinnerColumn(),
-                TextColumn("{task.description}", markup=False),
-                BarColumn(bar_width=24),
-                TextColumn("{task.fields[words]}", markup=False),
+                TextColumn("{task.description}", markup=False, table_column=_one_line()),
+                BarColumn(bar_width=self._bar_width),
+                TextColumn("{task.fields[words]}", markup=False, table_column=_one_line()),
             )
             self._bars = Progress(*columns, console=self._console, transient=True)
             self._bars.start()
@@ -98,16 +99,29 @@ class ProgressReport:
         if now - self._said < (EVERY if self._bars is None else BLINK):
             return
         self._said = now
-        words = plain(self._where) if totals is None else self._words(totals, now)
+        words = [plain(self._where)] if totals is None else self._words(totals, now)
         if self._bars is None:
-            self._console.print(f"{self._title}: {words}", markup=False, soft_wrap=True)
+            self._console.print(f"{self._title}: {', '.join(words)}", markup=False, soft_wrap=True)
         elif totals is not None:
-            self._bars.update(self._bar, completed=totals.done, total=_expected(totals), words=words)
+            self._bars.update(
+                self._bar, completed=totals.done, total=_expected(totals), words=self._fitting(words)
+            )
 
-    def _words(self, totals: Totals, now: float) -> str:
+    @property
+    def _bar_width(self) -> int:
+        return 24 if self._console.width >= 100 else 10
+
+    def _fitting(self, words: list[str]) -> str:
+        """As many as there is room for beside the title and the bar; the first in any case."""
+        room = self._console.width - len(self._title) - self._bar_width - 5
+        while len(", ".join(words)) > room and len(words) > 1:
+            words = words[:1] + words[2:]
+        return ", ".join(words)
+
+    def _words(self, totals: Totals, now: float) -> list[str]:
         total = _expected(totals)
         if self._checking:
-            return f"{totals.done} of {total} packs"
+            return [f"{totals.done} of {total} packs"]
         seconds = now - (now if self._began is None else self._began)
         rate = totals.done / seconds if seconds > 0 else 0.0
         words = [format_size(totals.done) + (f" of {format_size(total)}" if total else "")]
@@ -117,7 +131,11 @@ class ProgressReport:
             words.append(f"{format_size(rate)}/s")
         if rate and total and total > totals.done:
             words.append(f"{format_seconds((total - totals.done) / rate)} left")
-        return ", ".join(words)
+        return words
+
+
+def _one_line() -> Column:
+    return Column(no_wrap=True, overflow="ellipsis")
 
 
 def _expected(totals: Totals) -> int | None:

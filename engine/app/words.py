@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
+from rich.cells import cell_len
+from rich.console import Console, ConsoleOptions, RenderResult
 from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
 from ..base.clock import to_datetime
 from ..base.units import format_seconds, format_size
+
+GAP = 2
+"""Blanks between two columns."""
 
 NUMBERS = frozenset({"size", "new", "stored", "log extents", "transactions"})
 """Columns that are read from the right."""
@@ -25,13 +31,49 @@ def markup(text: str) -> str:
     return escape(plain(text))
 
 
-def table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
-    made = Table(box=None, pad_edge=False)
-    for column in columns:
-        made.add_column(column, justify="right" if column in NUMBERS else "left", overflow="fold")
-    for row in rows:
-        made.add_row(*(Text(plain(cell)) for cell in row))
-    return made
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """A table.  Where the terminal is too narrow for it, *spare* columns are left out, first to last, and if that is not enough each row
+    takes several lines: an id or a moment is never broken."""
+
+    columns: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    spare: Sequence[str] = ()
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        columns = list(self.columns)
+        widths = {
+            name: max(cell_len(cell) for cell in (name, *(row[number] for row in self.rows)))
+            for number, name in enumerate(columns)
+        }
+        for name in self.spare:
+            if self._width(columns, widths) > options.max_width:
+                columns.remove(name)
+        picked = [[row[self.columns.index(name)] for name in columns] for row in self.rows]
+        if self._width(columns, widths) <= options.max_width:
+            yield self._table(columns, picked)
+            return
+        for number, row in enumerate(picked):
+            if number:
+                yield Text()
+            yield facts(zip(columns, row, strict=True))
+
+    @staticmethod
+    def _width(columns: Sequence[str], widths: Mapping[str, int]) -> int:
+        return sum(widths[name] for name in columns) + GAP * (len(columns) - 1)
+
+    @staticmethod
+    def _table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
+        made = Table(box=None, pad_edge=False, padding=(0, GAP, 0, 0))
+        for column in columns:
+            made.add_column(column, justify="right" if column in NUMBERS else "left", no_wrap=True)
+        for row in rows:
+            made.add_row(*map(Text, row))
+        return made
+
+
+def table(columns: Sequence[str], rows: Iterable[Sequence[str]], spare: Sequence[str] = ()) -> Listing:
+    return Listing(columns, [[plain(cell) for cell in row] for row in rows], spare)
 
 
 def facts(rows: Iterable[tuple[str, str]]) -> Table:
@@ -57,8 +99,13 @@ def amount(size: int, seconds: float) -> str:
 
 
 def share(part: int, whole: int) -> str:
-    """`12 MiB (1.5 %)`."""
-    return format_size(part) + (f" ({100 * part / whole:.1f} %)" if whole else "")
+    """`12 MiB (1.5 %)`; what is nearly all, or nearly nothing, is not said to be that; no share of less than there is."""
+    if not whole or part > whole:
+        return format_size(part)
+    percent = 100 * part / whole
+    if 0 < percent < 0.1:
+        return f"{format_size(part)} (< 0.1 %)"
+    return f"{format_size(part)} ({percent if part == whole else min(percent, 99.9):.1f} %)"
 
 
 def count(number: int, what: str) -> str:

@@ -97,6 +97,8 @@ class _Tally:
     stored: int = 0
     packs: int = 0
     total: int | None = 0
+    whole: bool = False
+    """The total was known from the beginning."""
 
     def on_read(self, size: int) -> None:
         self.read += size
@@ -110,7 +112,13 @@ class _Tally:
         self.packs += 1
         self.emit(Progress(self.source, self.read, self.total, self.new, self.stored))
 
+    def expect_all(self, size: int | None) -> None:
+        if size is not None:
+            self.total, self.whole = size, True
+
     def expect(self, size: int | None) -> None:
+        if self.whole:
+            return
         self.total = None if self.total is None or size is None else self.total + size
 
 
@@ -342,6 +350,7 @@ class _Backup:
             request = CaptureRequest(self.mode, directory, since, self._warn)
             tally.emit(Phase(self.series, "capture"))
             async with self.agent.capture(request) as capture:
+                tally.expect_all(capture.size)
                 async for stream in capture.streams():
                     streams.append(await self._stream(repo, stream, history, context, tally))
                 end = await capture.finish()

@@ -266,6 +266,17 @@ def test_what_to_do_about_it_is_said(desk: Desk, words, code, says):
     assert not (desk.root / "out" / "a.txt").exists()
 
 
+def test_the_size_of_all_files_is_known_from_the_first(desk: Desk):
+    desk.plain_repository()
+    for number in range(3):
+        desk.write(f"data/{number}", bytes(100_000))
+
+    lines = desk.run("backup", "docs", "--json").lines
+
+    size = sum(path.stat().st_size for path in (desk.root / "data").rglob("*") if path.is_file())
+    assert {line["total"] for line in lines if line["type"] == "progress"} == {size}
+
+
 def test_what_is_quoted_is_not_for_a_shell(desk: Desk):
     desk.plain_repository()
     desk.run("backup", "docs")

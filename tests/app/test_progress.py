@@ -7,7 +7,7 @@ import io
 import pytest
 from rich.console import Console
 from strandline.engine.app.progress import ProgressReport
-from strandline.engine.app.words import amount, count, markup, plain, requests, share
+from strandline.engine.app.words import amount, count, markup, plain, requests, share, table
 from strandline.engine.base.events import (
     Event,
     Finished,
@@ -23,12 +23,12 @@ MIB = 1 << 20
 
 
 class Watching:
-    """A report on a console of 100 columns; its clock stands still until it is moved."""
+    """A report on a console of *width* columns; its clock stands still until it is moved."""
 
-    def __init__(self, *, terminal: bool = False, quiet: bool = False) -> None:
+    def __init__(self, *, terminal: bool = False, quiet: bool = False, width: int = 100) -> None:
         self.now = 0.0
         self._out = io.StringIO()
-        self._console = Console(file=self._out, width=100, force_terminal=terminal, color_system=None)
+        self._console = Console(file=self._out, width=width, force_terminal=terminal, color_system=None)
         self.report = ProgressReport(self._console, quiet=quiet, clock=lambda: self.now)
 
     def __call__(self, *events: Event, seconds: float = 0.0) -> None:
@@ -157,3 +157,52 @@ def test_every_number_has_a_unit():
     assert share(0, 0) == "0 B"
     assert (count(1, "stream"), count(0, "stream")) == ("1 stream", "0 streams")
     assert requests({"put": 2, "get": 1, "scan": 0}) == "3 requests (1 get, 2 put)"
+
+
+@pytest.mark.parametrize("width", [40, 60, 80, 120])
+def test_on_a_narrow_terminal_the_bar_stays_on_one_line(width):
+    there = Watching(terminal=True, width=width)
+
+    there(Started("shop", "backup", "full"), StreamStarted("shop", 30 * "directory/", 4 * MIB))
+    there(Progress("shop", 0, 400 * MIB), Phase("shop", 30 * "long "))
+    there(Progress("shop", 200 * MIB, 400 * MIB, 5 * MIB, MIB), seconds=1)
+    there.report.close()
+
+    assert "200 MiB of" in there.text or width == 40
+    assert ("new 5.0 MiB" in there.text) == (width == 120)
+    assert "\x1b[2A" not in there.text  # it went up by one line at most
+
+
+IDS = ("0123456789abcdef", "fedcba9876543210")
+ROWS = [(one, "shop", "2026-11-22 10:15:00Z", "1.0 MiB", "1.0 KiB", "binlog.000001:123456") for one in IDS]
+
+
+def listed(width: int, *, spare: tuple[str, ...] = ("new", "position")) -> list[str]:
+    console = Console(file=io.StringIO(), width=width)
+    console.print(table(("snapshot", "source", "time", "size", "new", "position"), ROWS, spare))
+    lines: list[str] = console.file.getvalue().splitlines()  # type: ignore[attr-defined]
+    assert all(len(line) <= width for line in lines)
+    return lines
+
+
+def test_a_narrow_terminal_shows_fewer_columns_and_breaks_no_id():
+    assert [line.split()[0] for line in listed(200)] == ["snapshot", *IDS]
+    assert listed(200)[0].split() == ["snapshot", "source", "time", "size", "new", "position"]
+    assert listed(80)[0].split() == ["snapshot", "source", "time", "size", "position"]
+    assert listed(60)[0].split() == ["snapshot", "source", "time", "size"]
+    assert listed(60)[1].split()[:2] == [IDS[0], "shop"]
+
+
+def test_where_even_these_do_not_fit_each_row_takes_several_lines():
+    lines = listed(40, spare=())
+
+    assert lines[0].split() == ["snapshot", IDS[0]]
+    assert lines[5].split() == ["position", "binlog.000001:123456"]
+    assert lines[7].split() == ["snapshot", IDS[1]]
+
+
+def test_a_share_is_odd_only_where_things_are():
+    assert share(9999, 10_000) == "9.8 KiB (99.9 %)"
+    assert share(1, 10_000) == "1 B (< 0.1 %)"
+    assert share(10_000, 10_000) == "9.8 KiB (100.0 %)"
+    assert share(500, 20) == "500 B"

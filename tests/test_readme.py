@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import re
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 from strandline.engine.app.exits import MEANINGS
+from strandline.engine.app.report import event_type
 from strandline.engine.app.settings import PricesTable, S3Table, parse_settings
+from strandline.engine.base.events import Event
 
 import strandline
 
@@ -71,3 +74,23 @@ def test_every_price_stands_in_the_readme() -> None:
 
     assert re.findall(r"^(\w+) =", table, re.MULTILINE) == list(PricesTable.__struct_encode_fields__)
     assert prices.repository().prices is not None
+
+
+def test_every_event_and_each_of_its_fields_stands_in_the_readme() -> None:
+    rows = re.findall(r"^\| (`.*`) \| (.*) \|$", README, re.MULTILINE)
+    described = {kind: words for kinds, words in rows for kind in re.findall(r"`(\w+)`", kinds)}
+
+    for event in Event.__subclasses__():
+        words = described[event_type(event)]
+        missing = {field.name for field in fields(event)} - set(re.findall(r"`(\w+)`", words)) - {"source", "account"}
+        assert not missing, event
+
+
+def test_every_result_stands_in_the_readme() -> None:
+    app = Path(__file__).parent.parent / "engine" / "app"
+    written = set(
+        re.findall(r'json\.line\(\s*"(\w+)"', "".join(path.read_text() for path in app.glob("*.py")))
+    )
+
+    assert len(written) > 5
+    assert all(f"`{kind}`" in README for kind in written)

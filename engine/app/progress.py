@@ -75,7 +75,8 @@ class ProgressReport:
 
     def _start(self, event: Started) -> None:
         self._checking = event.operation == "check"
-        words = (event.operation, "" if event.operation in ("check", "doctor") else event.source, event.mode)
+        whole = event.operation in ("check", "doctor")
+        words = (event.operation,) if whole else (event.operation, event.source, event.mode)
         self._title = plain(" ".join(word for word in words if word))
         self._said = self._clock()
         if self._bar_wanted:

@@ -83,9 +83,10 @@ class JsonReport:
             self.line("progress", {**dataclasses.asdict(event), "unit": self._unit})
 
 
-def event_type(event: Event) -> str:
+def event_type(event: Event | type[Event]) -> str:
     """`stream_started` for `StreamStarted`."""
-    return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", type(event).__name__).lower()
+    kind = event if isinstance(event, type) else type(event)
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", kind.__name__).lower()
 
 
 def mute(stream: IO[str]) -> None:

@@ -21,7 +21,8 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class Started(Event):
-    """*operation* is "backup", "restore", "check", "doctor"; *mode* is "full" or "log" where it has one."""
+    """*operation* is "backup", "restore", "check", "doctor".  *mode* of a backup is "full" or "log"; of a restore "latest", "moment" or
+    "snapshot", as what is restored was chosen; of a check "structure"."""
 
     operation: str
     mode: str = ""
@@ -78,6 +79,7 @@ class Found(Event):
 class Finished(Event):
     """The operation ended well.  *seconds* of wall time; *requests* sent to the store, by kind; *account* has their bytes too.
 
+    *result* of a check is "clean", or how many errors it found; else empty.
     *reused*: of what a restore has *done*, the bytes that were taken from files that it replaced.
     """
 

@@ -103,7 +103,7 @@ class _Check:
         self.emit = emit
         began = time.monotonic()
         counts = RequestCounts()
-        emit(Started(self.repo.id, "check"))
+        emit(Started(self.repo.id, "check", "structure"))
         async with self.budget.admit() as share:
             repo = self.repo.over(ObservedStore(self.repo.store, counts))
             async with reading(repo.store, repo.seal):

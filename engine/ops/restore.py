@@ -262,7 +262,8 @@ class _Restore:
     async def run(self, emit: Emit) -> RestoreResult:
         async with self.budget.admit() as share:
             began = time.monotonic()
-            emit(Started(self.series, "restore"))
+            mode = "snapshot" if self.snapshot is not None else "latest" if self.at is None else "moment"
+            emit(Started(self.series, "restore", mode))
             repo = self.repo.over(ObservedStore(self.repo.store, self.counts))
             _ = repo.readers  # a writer's key is refused before anything else
             chosen = await plan(repo, series=self.series, at=self.at, snapshot=self.snapshot)

@@ -277,6 +277,21 @@ def test_the_size_of_all_files_is_known_from_the_first(desk: Desk):
     assert {line["total"] for line in lines if line["type"] == "progress"} == {size}
 
 
+def test_what_was_begun_says_in_which_way(desk: Desk):
+    desk.plain_repository()
+    desk.run("backup", "docs")
+    snapshot = desk.run("snapshots", "--json").only("snapshot")
+
+    commands = {
+        "latest": ("restore", "docs"),
+        "snapshot": ("restore", "docs", "--snapshot", snapshot["id"]),
+        "moment": ("restore", "docs", "--at", snapshot["time"]),
+    }
+    for mode, words in commands.items():
+        assert desk.run(*words, "--to", mode, "--json").only("started")["mode"] == mode
+    assert desk.run("check", "--json").only("started")["mode"] == "structure"
+
+
 def test_what_is_quoted_is_not_for_a_shell(desk: Desk):
     desk.plain_repository()
     desk.run("backup", "docs")

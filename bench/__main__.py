@@ -110,11 +110,12 @@ def main() -> None:
     type=click.Choice(list(MAKERS)),
     help="Kinds of data [default: dump, pages, random].",
 )
-def kernels(sample: int, rounds: int, data: tuple[str, ...]) -> Report:
+@place_option
+def kernels(data: tuple[str, ...], **options: Any) -> Report:
     """Each stage alone and together, per core and on all cores: the limit."""
     from .suites.kernels import DATA, kernels
 
-    return kernels(sample=sample, rounds=rounds, data=data or DATA, say=say)
+    return kernels(data=data or DATA, **options, say=say)
 
 
 @main.command()
@@ -173,6 +174,7 @@ def series(**options: Any) -> Report:
     metavar="FILE",
     help="Money too, by the prices in this strandline.toml.",
 )
+@place_option
 def cost(**options: Any) -> Report:
     """Requests and bytes of each operation; and money."""
     from .suites.cost import cost

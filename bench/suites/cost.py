@@ -98,10 +98,11 @@ def cost(
     size: int = 256 << 20,
     log: int = MIB,
     prices: Prices | None = None,
+    place: Path | None = None,
     say: Callable[[str], None] = lambda _: None,
 ) -> Report:
     """*size* bytes of dump, and logs of *log* bytes."""
-    with tempfile.TemporaryDirectory(prefix="strandline-bench-") as name:
+    with tempfile.TemporaryDirectory(prefix="strandline-bench-", dir=place) as name:
         say(f"making two dumps of {format_size(size)}")
         measured, ours = asyncio.run(_operations(Path(name), size, log, say))
     report = Report("cost", {"size": size, "log": log, "currency": prices.currency if prices else None})

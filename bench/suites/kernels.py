@@ -61,14 +61,15 @@ def kernels(
     sample: int = 64 << 20,
     rounds: int = 3,
     data: Sequence[str] = DATA,
+    place: Path | None = None,
     say: Callable[[str], None] = lambda _: None,
 ) -> Report:
     """*sample* bytes of each kind of data for each core."""
     cases = list(_cases())
     found: Samples[tuple[str, Case, Cores]] = Samples()
-    with tempfile.TemporaryDirectory(prefix="strandline-bench-") as place, workers() as pool:
+    with tempfile.TemporaryDirectory(prefix="strandline-bench-", dir=place) as name, workers() as pool:
         for kind in data:
-            file = Path(place, kind)
+            file = Path(name, kind)
             make_file(file, kind, sample * pool.count)
             pool.load(file, sample * pool.count)
             for number in range(rounds):

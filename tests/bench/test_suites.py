@@ -12,7 +12,7 @@ import pytest
 from strandline.chunker.kernel import kernel_names
 from strandline.engine.base.costs import Prices
 
-from bench.__main__ import prices_of
+from bench.__main__ import main, prices_of
 from bench.peers.strandline import Strandline
 from bench.suites import engine as engine_suite
 from bench.suites.compression import compression
@@ -191,3 +191,17 @@ def test_a_mistake_in_the_command_is_named(wrong):
 
     assert done.returncode == 2
     assert wrong[1 if wrong[0] == "--size" else 0] in done.stderr
+
+
+@pytest.mark.parametrize("suite", ["kernels", "engine", "peers", "series", "cost", "gil"])
+def test_every_suite_that_makes_files_can_be_told_where(suite):
+    assert any(option.name == "place" for option in main.commands[suite].params)
+
+
+def test_cost_makes_its_files_where_it_is_told(tmp_path):
+    seen = []
+
+    cost(size=MIB, log=MIB // 4, place=tmp_path, say=lambda _: seen.extend(tmp_path.iterdir()))
+
+    assert seen
+    assert list(tmp_path.iterdir()) == []

@@ -350,7 +350,9 @@ class _Backup:
             request = CaptureRequest(self.mode, directory, since, self._warn)
             tally.emit(Phase(self.series, "capture"))
             async with self.agent.capture(request) as capture:
-                tally.expect_all(capture.size)
+                tally.expect_all(
+                    getattr(capture, "size", None)
+                )  # an agent of somebody else may not know of it
                 async for stream in capture.streams():
                     streams.append(await self._stream(repo, stream, history, context, tally))
                 end = await capture.finish()

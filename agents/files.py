@@ -51,7 +51,7 @@ from .base import (
 from .errors import AgentError, ChainBroken, SourceRefused, ToolFailed
 from .filling import read_filled
 from .landing import first_there, in_short, land
-from .names import quote_name
+from .names import file_name, quote_name
 from .sparse import SparseReader, is_sparse
 from .tree import TREE, Tree, TreeEntry, encode_tree
 
@@ -137,7 +137,7 @@ class FilesAgent(Agent):
         root = Path(self._settings.target)
         tree = Tree.of(job.facts)
         job.phase("write")
-        names = [stream.name for stream in (*job.base, *job.logs)]
+        names = [file_name(stream.name, stream.facts) for stream in (*job.base, *job.logs)]
         await to_thread.run_sync(tree.check, root, names)
         among = [*names, *tree.link_names]
         if not job.force and (there := await to_thread.run_sync(first_there, root, among)):
@@ -148,8 +148,8 @@ class FilesAgent(Agent):
             )
         await to_thread.run_sync(tree.prepare, root)
         complaints = []
-        for stream in (*job.base, *job.logs):
-            landed = await land(root, stream.name, stream.read(), stream.facts)
+        for name, stream in zip(names, (*job.base, *job.logs), strict=True):
+            landed = await land(root, name, stream.read(), stream.facts)
             complaints += [f"{stream.name}: {landed.complaint}"] if landed.complaint else []
         complaints += await to_thread.run_sync(tree.finish, root)
         if complaints:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Mapping
 
 
 def quote_name(relative: str) -> str:
@@ -21,3 +22,8 @@ def unquote_name(text: str) -> str:
     """What `quote_name` was given."""
     raw = re.sub(rb"%([0-9A-F]{2})", lambda found: bytes([int(found[1], 16)]), text.encode())
     return os.fsdecode(raw)
+
+
+def file_name(name: str, facts: Mapping[str, str]) -> str:
+    """The name of the file that a stream becomes: what it was, if it was a file (that has a time), else the stream's."""
+    return unquote_name(name) if "mtime_ns" in facts else name

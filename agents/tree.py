@@ -49,7 +49,7 @@ def encode_tree(entries: Sequence[TreeEntry]) -> str:
 
 
 class Tree:
-    """Entries that are to be put below a directory.  All calls block."""
+    """Entries that are to be put below a directory, under the names that they had.  All calls block."""
 
     def __init__(self, entries: Iterable[TreeEntry] = ()) -> None:
         every = list(entries)
@@ -64,9 +64,10 @@ class Tree:
         if TREE not in facts:
             return cls()
         try:
-            return cls(msgspec.json.decode(facts[TREE], type=list[TreeEntry]))
+            entries = msgspec.json.decode(facts[TREE], type=list[TreeEntry])
         except msgspec.MsgspecError as error:
             raise SourceRefused(f"the directories and links of a snapshot cannot be read: {error}") from error
+        return cls(msgspec.structs.replace(entry, name=unquote_name(entry.name)) for entry in entries)
 
     @property
     def link_names(self) -> list[str]:

@@ -26,7 +26,7 @@ from .context import Context
 from .listing import plan_values, print_plan
 from .words import amount, besides, count, facts, requests, share
 
-FILES_SHOWN = 20
+FILES_SHOWN = 5
 STDERR = 2
 _SHELL = frozenset({"|", ">", ">>", "<", "&&", "||", ";", "&"})
 

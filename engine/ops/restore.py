@@ -27,6 +27,7 @@ from ...agents.errors import AgentError
 from ...agents.existing import Existing, existing
 from ...agents.filling import entered
 from ...agents.landing import Landing, first_there, in_short, landing
+from ...agents.names import file_name
 from ...agents.process import running
 from ...agents.tree import Tree
 from ...chunker.params import CutParams
@@ -344,7 +345,7 @@ class _Restore:
         """Is there a file that may be replaced?"""
         if self.force:
             for _, record in wanted:
-                if await anyio.Path(root / record.name).is_file():
+                if await anyio.Path(root / file_name(record.name, record.facts)).is_file():
                     return True
         return False
 
@@ -387,7 +388,7 @@ class _Restore:
             )
         # A file that is asked for by name comes without the directories and links around it.
         tree = Tree.of(chosen.base.snapshot.facts if self.streams is None else {})
-        names = [record.name for _, record in wanted]
+        names = [file_name(record.name, record.facts) for _, record in wanted]
         await to_thread.run_sync(tree.check, root, names)
         try:
             await anyio.Path(root).mkdir(parents=True, exist_ok=True)
@@ -410,11 +411,11 @@ class _Restore:
         tables = await self._tables(repo, root, wanted)
         files = []
         complaints: list[str] = []
-        for snapshot, record in wanted:
+        for name, (snapshot, record) in zip(names, wanted, strict=True):
             fetch.emit(StreamStarted(self.series, record.name, record.size))
             source = sources.of(snapshot)
             async with (
-                landing(root, record.name, record.facts, slabs=fetch.share.slabs) as draft,
+                landing(root, name, record.facts, slabs=fetch.share.slabs) as draft,
                 entered(existing(draft.target)) as old,
             ):
                 older = _older(repo, record, old, draft, source, tables, fetch) if old and tables else None

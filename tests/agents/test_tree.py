@@ -48,18 +48,19 @@ def files(*paths: Path, target: Path | None = None) -> FilesAgent:
 
 def made(root: Path) -> Path:
     """A tree with a bit of everything."""
-    for number, (name, mode) in enumerate({"dump": 0o640, "bin/tool": 0o755, "closed/secret": 0o400}.items()):
+    rights = {"dump": 0o640, "bin/tool": 0o755, "closed/secret": 0o400, "100%": 0o600, "\x07\udcff%41": 0o644}
+    for number, (name, mode) in enumerate(rights.items()):
         path = root / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(name.encode())
+        path.write_bytes(os.fsencode(name))
         path.chmod(mode)
         os.utime(path, ns=(0, 1_600_000_000 * SECOND + number))
-    (root / "empty" / "deep").mkdir(parents=True)
+    (root / "empty" / "deep%2F").mkdir(parents=True)
     (root / "link").symlink_to("dump")
     (root / "bin" / "up").symlink_to("../closed")
     (root / "nowhere").symlink_to(b"/no such place/100%\xff")
     os.utime(root / "link", ns=(0, 1_500_000_000 * SECOND + 7), follow_symlinks=False)
-    for name, mode in {"closed": 0o700, "empty/deep": 0o711, "empty": 0o2755, "bin": 0o555}.items():
+    for name, mode in {"closed": 0o700, "empty/deep%2F": 0o711, "empty": 0o2755, "bin": 0o555}.items():
         (root / name).chmod(mode)
         os.utime(root / name, ns=(0, 1_400_000_000 * SECOND + 9))
     return root
@@ -92,7 +93,7 @@ async def test_a_tree_comes_back_as_it_was(tmp_path: Path) -> None:
     if os.geteuid() != 0:
         (data / "empty").chmod(0o755)  # setgid comes back with the owner only
     assert seen(tmp_path / "out") == seen(tmp_path / "target") == seen(data)
-    assert (len(result.files), result.directories, result.links) == (3, 4, 3)
+    assert (len(result.files), result.directories, result.links) == (5, 4, 3)
 
 
 async def test_a_file_that_is_asked_for_by_name_comes_alone(tmp_path: Path) -> None:
@@ -192,9 +193,7 @@ async def test_what_could_not_be_put_back_is_a_warning(
             async for event in events:
                 told.append(getattr(event, "message", ""))
 
-    assert any(
-        "of 10 file(s) could not be restored: bin/tool: owner: Operation not" in words for words in told
-    )
+    assert any("of 12 file(s) could not be restored: 100%25: owner: Operation not" in words for words in told)
 
 
 # Attacks
@@ -239,6 +238,8 @@ ATTACKS = {
     "a directory elsewhere": hostile(TreeEntry(name="../outside/x")),
     "a way round": hostile(TreeEntry(name="a", target="OUTSIDE"), names=("./a/x",)),
     "a doubled slash": hostile(TreeEntry(name="a", target="OUTSIDE"), names=("a//x",)),
+    "a name that hides a slash": hostile(TreeEntry(name="a", target="OUTSIDE"), TreeEntry(name="a%2Fx")),
+    "a name that hides a way up": hostile(TreeEntry(name="%2E%2E/outside/x", target="y")),
     "no text": HostileAgent(facts={TREE: "[{]"}),
     "no target": hostile(TreeEntry(name="a", target="")),
 }

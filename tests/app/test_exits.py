@@ -23,6 +23,7 @@ EXPECTED = {
     errors.Refused: 3,
     errors.BadConfiguration: 3,
     errors.WrongKey: 8,
+    errors.NoKey: 8,
     errors.NoRepository: 9,
     errors.NotFound: 9,
     errors.Unreachable: 9,

@@ -82,7 +82,11 @@ def test_every_event_and_each_of_its_fields_stands_in_the_readme() -> None:
 
     for event in Event.__subclasses__():
         words = described[event_type(event)]
-        missing = {field.name for field in fields(event)} - set(re.findall(r"`(\w+)`", words)) - {"source", "account"}
+        missing = (
+            {field.name for field in fields(event)}
+            - set(re.findall(r"`(\w+)`", words))
+            - {"source", "account"}
+        )
         assert not missing, event
 
 

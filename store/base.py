@@ -26,8 +26,10 @@ from typing import Literal, Protocol, TypeAlias
 
 Buffer: TypeAlias = bytes | bytearray | memoryview
 
-Kind: TypeAlias = Literal["get", "stat", "scan", "put", "replace", "delete", "delete_many", "probe"]
-"""What can be asked of a store, for those who count requests or make them fail."""
+Kind: TypeAlias = Literal[
+    "get", "stat", "scan", "put", "replace", "delete", "delete_many", "probe", "retention", "retain"
+]
+"""What can be asked of a store, for those who count requests or make them fail.  The last two: `retention`."""
 
 BATCH = 1000
 """Names that a store is told at once to remove."""

@@ -22,6 +22,7 @@ from typing import TypeVar
 
 from .base import Buffer, Capabilities, Kind, ObjectInfo, Store, batches, shared_prefix
 from .errors import StoreError, StoreFull, StoreUnavailable
+from .retention import Retaining, passed_on
 from .wrapped import WrappedStore
 
 T = TypeVar("T")
@@ -146,6 +147,9 @@ class FaultyStore(WrappedStore):
 
     async def probe(self) -> Capabilities | None:
         return await self._call("probe", "", self.inner.probe)
+
+    def retaining(self) -> Retaining | None:
+        return passed_on(self.inner, self._call)
 
     async def aclose(self) -> None:
         """Close *inner*; this is no call, and works for the dead too."""

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from .base import Buffer, Capabilities, Kind, ObjectInfo, Store, Upload, batches, shared_prefix
 from .meter import Meter, metering
+from .retention import Retaining, passed_on
 from .wrapped import WrappedStore
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +120,13 @@ class ObservedStore(WrappedStore):
     async def unfinished(self) -> list[Upload] | None:
         with self._watch("scan", "") as seen, self._timed(seen):
             return await self._inner.unfinished()
+
+    def retaining(self) -> Retaining | None:
+        return passed_on(self._inner, self._watched)
+
+    async def _watched(self, kind: Kind, name: str, work: Callable[[], Awaitable[T]]) -> T:
+        with self._watch(kind, name) as seen, self._timed(seen):
+            return await work()
 
     @contextmanager
     def _watch(self, kind: Kind, name: str, up: int = 0) -> Iterator[_Seen]:

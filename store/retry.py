@@ -16,6 +16,7 @@ import anyio
 
 from .base import Buffer, Capabilities, ObjectInfo, Store, Upload, batches
 from .errors import ObjectExists, ObjectMissing, ShortRead, StoreError
+from .retention import Retaining, passed_on
 from .wrapped import WrappedStore
 
 T = TypeVar("T")
@@ -103,6 +104,9 @@ class RetryingStore(WrappedStore):
 
     async def unfinished(self) -> list[Upload] | None:
         return await self._patiently(self._inner.unfinished)
+
+    def retaining(self) -> Retaining | None:
+        return passed_on(self._inner, lambda kind, name, work: self._patiently(work))
 
     async def _holds(self, name: str, data: Buffer) -> bool:
         """Whether the object is just *data*.  A transient error here is one of the attempt, which is then repeated."""

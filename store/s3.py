@@ -12,6 +12,8 @@ What each call costs in HTTP requests, which `tests/store/test_s3_requests.py` c
     replace    1
     delete     1; `delete_many` 1 for each 1000 names
 
+With object lock (`s3_lock`) what `put` writes is locked by the same requests.
+
 *whole*: a server keeps a PUT when all of it has come, and an upload in parts when it is completed; both are sent with the SHA-256
 of what they must be.  *fixed*: `If-None-Match: *`, see `put`.  *honest*: lengths are compared with what the server said they are.
 
@@ -30,6 +32,7 @@ from datetime import datetime
 from typing import Any
 
 import anyio
+from anyio import to_thread
 from anyio.lowlevel import checkpoint
 from botocore.exceptions import ClientError
 
@@ -46,9 +49,11 @@ from .base import (
     shared_prefix,
 )
 from .errors import ObjectExists, ObjectMissing, ShortRead, StoreError, StoreUnavailable
+from .retention import Retaining
 from .s3_body import Body
 from .s3_client import make_client, set_up
 from .s3_errors import code_of, s3_error, status_of, worst_of
+from .s3_lock import S3Locks, ServerClock, content_md5, with_content_md5
 from .s3_settings import S3Settings
 
 _TAKEN = 412
@@ -60,7 +65,7 @@ _SLOWEST = 1 << 10
 _LARGE = 64 << 20
 """Bytes that an object may have of which nobody said the size."""
 
-_PAGE = 1 << 20
+PAGE = 1 << 20
 """Bytes that a page of a listing has at most."""
 
 _CLEAN_UP = 10.0
@@ -71,7 +76,7 @@ _PARTS_AT_ONCE = 3
 class S3Store(Store):
     """Nothing is asked before the first call.  One client serves all calls, any number at a time, in one event loop."""
 
-    def __init__(self, settings: S3Settings) -> None:
+    def __init__(self, settings: S3Settings, *, clock: ServerClock | None = None) -> None:
         self.settings = settings
         self._conditional_writes = settings.conditional_writes
         self._root = settings.root
@@ -81,6 +86,13 @@ class S3Store(Store):
         self._names = _Names()
         self._bucket_seen = False
         self._takes_batches = True
+        self._clock = clock or ServerClock()
+        rule = settings.lock_rule
+        self._locks = (
+            None
+            if rule is None
+            else S3Locks(rule, settings.bucket, self._clock, self._open, self._key, self._attempt)
+        )
 
     async def get(self, name: str, *, start: int = 0, size: int | None = None) -> bytes:
         check_name(name)
@@ -116,7 +128,7 @@ class S3Store(Store):
                     await self._head_bucket(client)
                 self._bucket_seen = True
             raise _missing(name)
-        return ObjectInfo(name, int(found["ContentLength"]), _seconds(found["LastModified"]))
+        return ObjectInfo(name, int(found["ContentLength"]), seconds(found["LastModified"]))
 
     async def scan(self, prefix: str = "", *, after: str = "") -> AsyncIterator[ObjectInfo]:
         if not (is_name(prefix) or is_name(prefix + "x") or not prefix):
@@ -127,7 +139,7 @@ class S3Store(Store):
             where["StartAfter"] = self._root + after
         last = after
         while True:
-            async with self._attempt(_PAGE, prefix=prefix):
+            async with self._attempt(PAGE, prefix=prefix):
                 page = await client.list_objects_v2(**where)
             self._bucket_seen = True
             for found in page.get("Contents", ()):
@@ -137,7 +149,7 @@ class S3Store(Store):
                 if name <= last:
                     raise StoreError("the server lists names out of order", name=name, after=last)
                 last = name
-                yield ObjectInfo(name, int(found["Size"]), _seconds(found["LastModified"]))
+                yield ObjectInfo(name, int(found["Size"]), seconds(found["LastModified"]))
             if not page.get("IsTruncated"):
                 return
             if not (token := page.get("NextContinuationToken")) or token == where.get("ContinuationToken"):
@@ -228,7 +240,7 @@ class S3Store(Store):
         where: dict[str, Any] = {"Bucket": self.settings.bucket, "Prefix": self._root}
         uploads: list[Upload] = []
         while True:
-            async with self._attempt(_PAGE, prefix=self._root):
+            async with self._attempt(PAGE, prefix=self._root):
                 try:
                     page = await client.list_multipart_uploads(**where)
                 except Exception as error:
@@ -238,7 +250,7 @@ class S3Store(Store):
                         return uploads
                     raise
             uploads += [
-                Upload(one["Key"], one["UploadId"], _seconds(one["Initiated"]))
+                Upload(one["Key"], one["UploadId"], seconds(one["Initiated"]))
                 for one in page.get("Uploads", ())
                 if one["Key"].startswith(self._root)
             ]
@@ -263,6 +275,9 @@ class S3Store(Store):
         """As in `S3Settings`, assumed, or found out: by `probe`, or because the server says that it does not know such things."""
         return self._conditional_writes
 
+    def retaining(self) -> Retaining | None:
+        return self._locks
+
     async def aclose(self) -> None:
         async with self._opening:
             self._client = None
@@ -278,6 +293,10 @@ class S3Store(Store):
             extra = self._headers(view.nbytes) | {"Metadata": {_MARK: mark}}
             if self.settings.checksums:
                 extra |= {"ChecksumAlgorithm": "SHA256", "ChecksumSHA256": body.checksum}
+            if fixed and self._locks is not None and (lock := self._locks.headers(name)):
+                extra |= lock
+                if not self.settings.checksums:
+                    extra["ContentMD5"] = await to_thread.run_sync(content_md5, view)
             if fixed and self.conditional_writes is not False:
                 extra["IfNoneMatch"] = "*"
             async with self._attempt(view.nbytes, name=name):
@@ -299,14 +318,17 @@ class S3Store(Store):
     async def _put_in_parts(self, name: str, view: memoryview, *, fixed: bool) -> None:
         """Send parts side by side and join them; what was sent is removed if that comes to nothing."""
         client = await self._open()
+        lock = self._locks.headers(name) if fixed and self._locks is not None else {}
         async with self._attempt(2 * view.nbytes, name=name):
             # Each part is signed with a digest of its own; none of the whole is kept.
             # Not to be cancelled: an upload whose name we do not learn is one that nobody removes.
             with anyio.CancelScope(shield=True):
-                begun = await client.create_multipart_upload(**self._key(name), **self._headers(view.nbytes))
+                begun = await client.create_multipart_upload(
+                    **self._key(name), **self._headers(view.nbytes), **lock
+                )
             upload = {**self._key(name), "UploadId": begun["UploadId"]}
             try:
-                parts = await self._send_parts(client, upload, view)
+                parts = await self._send_parts(client, upload, view, locked=bool(lock))
                 extra = {"IfNoneMatch": "*"} if fixed and self.conditional_writes else {}
                 try:
                     await client.complete_multipart_upload(
@@ -322,7 +344,7 @@ class S3Store(Store):
                 raise
 
     async def _send_parts(
-        self, client: Any, upload: dict[str, Any], view: memoryview
+        self, client: Any, upload: dict[str, Any], view: memoryview, *, locked: bool
     ) -> list[dict[str, Any]]:
         size = max(self.settings.part_size, math.ceil(view.nbytes / 10_000))
         starts = iter(range(0, view.nbytes, size))
@@ -333,8 +355,11 @@ class S3Store(Store):
             for start in starts:
                 number = start // size + 1
                 try:
-                    async with self._body(view[start : start + size]) as body:
-                        answer = await client.upload_part(**upload, PartNumber=number, Body=body)
+                    part = view[start : start + size]
+                    # Without a checksum of its own no part of what is to be locked is taken.
+                    extra = {"ContentMD5": await to_thread.run_sync(content_md5, part)} if locked else {}
+                    async with self._body(part) as body:
+                        answer = await client.upload_part(**upload, PartNumber=number, Body=body, **extra)
                 except Exception as error:
                     failed.append(error)
                     scope.cancel()
@@ -353,7 +378,7 @@ class S3Store(Store):
         client = await self._open()
         listed = {"Objects": [{"Key": self._root + name} for name in names], "Quiet": True}
         extra = {"ChecksumAlgorithm": "SHA256"} if self.settings.checksums else {}
-        async with self._attempt(_PAGE, prefix=shared_prefix(names)):
+        async with self._attempt(PAGE, prefix=shared_prefix(names)):
             try:
                 answer = await client.delete_objects(Bucket=self.settings.bucket, Delete=listed, **extra)
             except Exception as error:
@@ -464,6 +489,8 @@ class S3Store(Store):
                     async with self._attempt(place=self.settings.place):
                         client = await self._stack.enter_async_context(await make_client(self.settings))
                         set_up(client)
+                        client.meta.events.register("after-call.s3", self._clock.note)
+                        client.meta.events.register("before-call.s3.PutObjectRetention", with_content_md5)
                         self._client = client
         return self._client
 
@@ -534,7 +561,7 @@ def _content_range(text: str | None) -> tuple[int, int | None] | None:
     return (int(found[1]), None if found[2] == "*" else int(found[2])) if found else None
 
 
-def _seconds(moment: datetime) -> float:
+def seconds(moment: datetime) -> float:
     """Whole seconds: a listing knows fractions where HEAD does not."""
     return float(math.floor(moment.timestamp()))
 

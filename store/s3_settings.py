@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Literal, TypeAlias, get_args
 
 from .base import is_name
+from .retention import DAY, LockMode, LockRule
 
 Addressing: TypeAlias = Literal["auto", "path", "virtual"]
 Encryption: TypeAlias = Literal["", "AES256", "aws:kms"]
@@ -21,6 +22,9 @@ SMALLEST_PART = 5 * MIB
 
 MOST_AT_ONCE = 5 << 30
 """Bytes that one PUT may have."""
+
+MOST_DAYS = 36_000
+"""Of object lock: what there is of it ends after a hundred years."""
 
 _BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,254}")
 _FROZEN = frozenset({"GLACIER", "DEEP_ARCHIVE"})
@@ -44,6 +48,7 @@ class S3Settings:
     (leases, snapshots, keys) is what is read and replaced often.
     *conditional_writes*: whether `If-None-Match: *` is honoured, whatever is assumed elsewhere; None: unknown (see `S3Store.put`).
     *checksums*: send each object's SHA-256 for the server to check and keep.
+    *object_lock*: the mode in which what is written is locked, for *object_lock_days* and a margin (`retention.LockRule`).
     *stall*: a transfer that does not move for so long has failed.
     """
 
@@ -63,6 +68,8 @@ class S3Settings:
     kms_key: str = ""
     conditional_writes: bool | None = None
     checksums: bool = True
+    object_lock: LockMode | Literal[""] = ""
+    object_lock_days: int = 0
     multipart_from: int = 64 * MIB + 1
     part_size: int = 16 * MIB
     connections: int = 64
@@ -90,6 +97,16 @@ class S3Settings:
             raise BadSetting("profile", "credentials come either from a profile or from an access key")
         self._check_choice("addressing", Addressing)
         self._check_choice("server_side_encryption", Encryption)
+        if self.object_lock:
+            self._check_choice("object_lock", LockMode)
+        if self.object_lock and not 1 <= self.object_lock_days <= MOST_DAYS:
+            raise BadSetting(
+                "object_lock_days", f"how long is what is written to be locked? 1 to {MOST_DAYS} days"
+            )
+        if self.object_lock_days and not self.object_lock:
+            raise BadSetting(
+                "object_lock_days", 'it goes with object_lock = "governance" or object_lock = "compliance"'
+            )
         if self.kms_key and self.server_side_encryption != "aws:kms":
             raise BadSetting("kms_key", "a KMS key needs the server-side encryption aws:kms")
         if self.storage_class in _FROZEN:
@@ -109,6 +126,10 @@ class S3Settings:
         value, known = getattr(self, key), get_args(choices)
         if value not in known:
             raise BadSetting(key, f"{key} cannot be {value!r}; it is one of {', '.join(filter(None, known))}")
+
+    @property
+    def lock_rule(self) -> LockRule | None:
+        return LockRule(self.object_lock, self.object_lock_days * DAY) if self.object_lock else None
 
     @property
     def root(self) -> str:

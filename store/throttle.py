@@ -14,14 +14,17 @@ import time
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager, nullcontext
-from typing import TypeAlias
+from typing import TypeAlias, TypeVar
 
 import anyio
 from anyio.lowlevel import checkpoint
 
 from .base import Buffer, Capabilities, ObjectInfo, Store, Upload, batches
 from .errors import StoreBusy
+from .retention import Retaining, passed_on
 from .wrapped import WrappedStore
+
+T = TypeVar("T")
 
 Rate: TypeAlias = float | Callable[[], float | None] | None
 """So much a second, for ever or as somebody says whenever it is asked for; None is no bound."""
@@ -195,6 +198,13 @@ class ThrottledStore(WrappedStore):
     async def probe(self) -> Capabilities | None:
         async with self._place():
             return await self._inner.probe()
+
+    def retaining(self) -> Retaining | None:
+        return passed_on(self._inner, lambda kind, name, work: self._in_place(work))
+
+    async def _in_place(self, work: Callable[[], Awaitable[T]]) -> T:
+        async with self._place():
+            return await work()
 
     async def unfinished(self) -> list[Upload] | None:
         async with self._place():

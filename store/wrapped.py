@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from .base import Capabilities, Store, Upload
+from .retention import Retaining, retaining
 
 
 class WrappedStore(Store):
@@ -23,6 +24,9 @@ class WrappedStore(Store):
     @property
     def conditional_writes(self) -> bool | None:
         return self._inner.conditional_writes
+
+    def retaining(self) -> Retaining | None:
+        return retaining(self._inner)
 
     async def aclose(self) -> None:
         await self._inner.aclose()

@@ -58,6 +58,15 @@ def moto_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 
 @pytest.fixture(scope="session")
+def lock_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    from .s3servers import locking
+
+    with locking(tmp_path_factory.mktemp("locking")) as server:
+        SERVING.add(server.pid)
+        yield server
+
+
+@pytest.fixture(scope="session")
 def rclone_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     from .s3servers import rclone
 

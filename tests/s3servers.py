@@ -14,6 +14,7 @@ Any other server joins in by the environment:
 
 from __future__ import annotations
 
+import dataclasses
 import http.client
 import os
 import socket
@@ -22,7 +23,7 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +31,7 @@ from pathlib import Path
 from strandline.store.s3_settings import S3Settings
 
 BUCKET = "strandline"
+LOCKED = "locked"
 ACCESS_KEY = "testaccesskey"
 SECRET_KEY = "testsecretkey0123456789"
 PATIENCE = 30.0
@@ -101,6 +103,18 @@ def moto(place: Path, certificate: Path | None = None) -> Iterator[Server]:
 
 
 @contextmanager
+def locking(place: Path) -> Iterator[Server]:
+    """moto that holds to object lock as Amazon documents it (`lock_server`), with a bucket that has it, and `BUCKET`, which has not."""
+    port = free_port()
+    command = [sys.executable, "-m", "tests.lock_server", str(port)]
+    root = str(Path(__file__).parent.parent)
+    with _running(command, place / "locking.log", port, PYTHONPATH=root) as pid:
+        _make_bucket(port, None)
+        _make_bucket(port, None, LOCKED, {"x-amz-bucket-object-lock-enabled": "true"})
+        yield dataclasses.replace(_server(port, None, pid), bucket=LOCKED)
+
+
+@contextmanager
 def rclone(place: Path, certificate: Path | None = None, port: int = 0) -> Iterator[Server]:
     """What was in *place* is there again."""
     port = port or free_port()
@@ -157,7 +171,9 @@ def _wait_for(port: int, process: subprocess.Popen[bytes], log: Path) -> None:
     raise RuntimeError(f"an S3 server did not start: {log.read_text(errors='replace')[-2000:]}")
 
 
-def _make_bucket(port: int, certificate: Path | None) -> None:
+def _make_bucket(
+    port: int, certificate: Path | None, name: str = BUCKET, headers: Mapping[str, str] = {}
+) -> None:
     """Without a client: moto asks for no signature."""
     if certificate:
         context = ssl.create_default_context(cafile=str(certificate))
@@ -166,6 +182,6 @@ def _make_bucket(port: int, certificate: Path | None) -> None:
         )
     else:
         connection = http.client.HTTPConnection("127.0.0.1", port)
-    connection.request("PUT", f"/{BUCKET}")
+    connection.request("PUT", f"/{name}", headers=dict(headers))
     assert connection.getresponse().status == 200
     connection.close()

@@ -69,6 +69,11 @@ class Retaining(Protocol):
     @abstractmethod
     def rule(self) -> LockRule: ...
 
+    @property
+    @abstractmethod
+    def place(self) -> str:
+        """What tells this place from every other: what is known of locks holds there only."""
+
     @abstractmethod
     def exempt(self, prefixes: tuple[str, ...]) -> None:
         """Objects whose names begin so are written without a lock from now on; as are all that `Store.replace` writes."""
@@ -117,6 +122,10 @@ class _PassedOn(Retaining):
     @property
     def rule(self) -> LockRule:
         return self._inner.rule
+
+    @property
+    def place(self) -> str:
+        return self._inner.place
 
     def exempt(self, prefixes: tuple[str, ...]) -> None:
         self._inner.exempt(prefixes)

@@ -88,10 +88,11 @@ class S3Store(Store):
         self._takes_batches = True
         self._clock = clock or ServerClock()
         rule = settings.lock_rule
+        place = f"{settings.endpoint} {settings.place}"
         self._locks = (
             None
             if rule is None
-            else S3Locks(rule, settings.bucket, self._clock, self._open, self._key, self._attempt)
+            else S3Locks(rule, settings.bucket, place, self._clock, self._open, self._key, self._attempt)
         )
 
     async def get(self, name: str, *, start: int = 0, size: int | None = None) -> bytes:

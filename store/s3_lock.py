@@ -84,6 +84,7 @@ class S3Locks(Retaining):
         self,
         rule: LockRule,
         bucket: str,
+        place: str,
         clock: ServerClock,
         client: Callable[[], Awaitable[Any]],
         key: Callable[[str], dict[str, Any]],
@@ -91,6 +92,7 @@ class S3Locks(Retaining):
     ) -> None:
         self._rule = rule
         self._bucket = bucket
+        self._place = place
         self._clock = clock
         self._client = client
         self._key = key
@@ -100,6 +102,10 @@ class S3Locks(Retaining):
     @property
     def rule(self) -> LockRule:
         return self._rule
+
+    @property
+    def place(self) -> str:
+        return self._place
 
     def exempt(self, prefixes: tuple[str, ...]) -> None:
         self._unlocked = prefixes

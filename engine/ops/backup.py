@@ -59,6 +59,7 @@ from ..repo.session import Session, writing
 from ..repo.snapshots import SnapshotName, commit_snapshot, looks_back, named
 from .operation import Operation, account_of, root_cause, source_failure
 from .records import extent_record, position_of, position_record, source_record
+from .retention import lock_full, lock_log
 from .rolling import due, roll_up
 
 CLIENT = "strandline 0.1.0"
@@ -224,6 +225,8 @@ class _Backup:
     async def _store(self, share: Share, tally: _Tally, began: float) -> tuple[Snapshot, str]:
         store = ObservedStore(self.repo.store, self.counts)
         repo = self.repo.over(store)
+        if (guard := repo.guard()) is not None:
+            await guard.ready()  # before a database is asked for anything
         started = self.now()
         history = await self._history(repo, started)
         if self.mode == "log" and history.chain is None:
@@ -312,7 +315,7 @@ class _Backup:
         started: int,
         began: float,
     ) -> tuple[Snapshot, str]:
-        config = repo.config
+        config, guard = repo.config, repo.guard()
         index = await repo.index(self.domain) if lease is not None else None
         since = position_of(history.chain.position) if history.chain else None
         lost = await self._lost(repo, index) if index is not None else frozenset[PackId]()
@@ -408,6 +411,13 @@ class _Backup:
                 gc_known=lease.gc_known if lease else (),
                 embedded=tuple(session.embedded),
             )
+            if guard is not None:
+                # Before the commit: a snapshot that is there can be restored for as long as was promised.
+                tally.emit(Phase(self.series, "object lock"))
+                if self.mode == "full":
+                    await lock_full(guard, snapshot, session)
+                else:
+                    await lock_log(guard, repo, snapshot, session, share, self.budget.cpu)
             # From the commit to its proof nothing may come between: a cancellation waits until both are done.
             with anyio.CancelScope(shield=True):
                 name = await commit_snapshot(repo.store, repo.seal, snapshot, _after(started, history.newest))

@@ -19,6 +19,7 @@ from anyio import to_thread
 
 from ...store.base import Capabilities, ReadStore, Store
 from ...store.errors import ObjectExists
+from ...store.retention import retaining
 from ..base.clock import Now, isoformat, system_now
 from ..base.errors import NoRepository, Refused, WrongKey
 from ..format.aead import Encryption, Reader
@@ -35,6 +36,7 @@ from ..format.keyslot import Argon2, Secrets
 from ..format.names import CONFIG, DOMAIN, config_name, quote
 from ..format.sealed import ObjectSeal
 from ..format.snapshot import Snapshot
+from .guard import UNLOCKED, Guard, KnownLocks
 from .hints import Hints
 from .index import Index, sync_index
 from .keys import Key, add_slot, unlock
@@ -63,6 +65,7 @@ class Repository:
         self.seal = ObjectSeal(config.encryption, secrets.meta_key)
         self.hints = Hints(None if cache is None else cache / self.id / "hints")
         self._shared = _SharedIndex(cache)
+        self.known_locks = KnownLocks(cache and cache / config.repository / "locks")
 
     @property
     def id(self) -> str:
@@ -77,6 +80,11 @@ class Repository:
                 hint="Use a reader's key; `strandline key list` shows the roles.",
             )
         return self.secrets.readers
+
+    def guard(self) -> Guard | None:
+        """What keeps the repository's objects locked; None if its store has no object lock, or none is wanted."""
+        locks = retaining(self.store)
+        return None if locks is None else Guard(self.store, locks, self.known_locks)
 
     def over(self, store: Store) -> Repository:
         """The same repository seen through *store*, a wrapper of its own; they share the index."""
@@ -150,6 +158,7 @@ class Repository:
         self._shared.indexes, self._shared.retired = {}, []
         for index in indexes:
             await to_thread.run_sync(index.close)
+        await to_thread.run_sync(self.known_locks.close)
 
 
 @dataclass(slots=True)
@@ -225,6 +234,8 @@ async def opened_repository(
     verify_config(data, secrets.meta_key)
     if config.conditional_writes is not None:
         store.assume(Capabilities(config.conditional_writes))
+    if (locks := retaining(store)) is not None:
+        locks.exempt(UNLOCKED)
     repository = Repository(store, config, secrets, cache)
     try:
         yield repository

@@ -30,7 +30,8 @@ _MISSING = frozenset({"NoSuchKey", "NotFound", "404"})
 
 _HINTS = {
     "AccessDenied": "The key needs s3:GetObject, s3:PutObject, s3:DeleteObject and s3:ListBucket on this bucket and prefix; "
-    "for object lock also s3:GetObjectRetention and s3:PutObjectRetention.",
+    "for object lock also s3:GetObjectRetention and s3:PutObjectRetention; "
+    "to read as of a moment s3:ListBucketVersions and s3:GetObjectVersion.",
     "AllAccessDisabled": "The bucket or the account is suspended; ask whoever runs it.",
     "NoSuchBucket": "Create the bucket, or correct its name in the URL; check endpoint and region too.",
     "InvalidAccessKeyId": "This endpoint does not know the access key: check the key, the profile and the endpoint.",

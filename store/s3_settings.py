@@ -49,6 +49,7 @@ class S3Settings:
     *conditional_writes*: whether `If-None-Match: *` is honoured, whatever is assumed elsewhere; None: unknown (see `S3Store.put`).
     *checksums*: send each object's SHA-256 for the server to check and keep.
     *object_lock*: the mode in which what is written is locked, for *object_lock_days* and a margin (`retention.LockRule`).
+    *as_of*: read the bucket as it was then, in seconds since 1970 UTC (`s3_versions`).
     *stall*: a transfer that does not move for so long has failed.
     """
 
@@ -70,6 +71,7 @@ class S3Settings:
     checksums: bool = True
     object_lock: LockMode | Literal[""] = ""
     object_lock_days: int = 0
+    as_of: float | None = None
     multipart_from: int = 64 * MIB + 1
     part_size: int = 16 * MIB
     connections: int = 64
@@ -100,9 +102,8 @@ class S3Settings:
         if self.object_lock:
             self._check_choice("object_lock", LockMode)
         if self.object_lock and not 1 <= self.object_lock_days <= MOST_DAYS:
-            raise BadSetting(
-                "object_lock_days", f"how long is what is written to be locked? 1 to {MOST_DAYS} days"
-            )
+            key = "object_lock_days" if self.object_lock_days else "object_lock"
+            raise BadSetting(key, f"object lock needs object_lock_days, 1 to {MOST_DAYS}: how long it lasts")
         if self.object_lock_days and not self.object_lock:
             raise BadSetting(
                 "object_lock_days", 'it goes with object_lock = "governance" or object_lock = "compliance"'

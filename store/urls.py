@@ -86,11 +86,12 @@ def open_s3(url: str, options: Mapping[str, Any]) -> S3Store:
     try:
         # Whoever has no bucket pays neither for the import nor with an installation.
         from .s3 import S3Store
+        from .s3_versions import S3AsOf
     except ImportError as error:
         missing = UnknownStore(f"S3 needs the Python package {error.name}", url=url)
         missing.hint = "Run: pip install 'strandline[s3]'"
         raise missing from error
-    return S3Store(settings)
+    return S3Store(settings) if settings.as_of is None else S3AsOf(settings)
 
 
 def _open_cloud(scheme: str, url: str) -> CloudStore:

@@ -19,7 +19,7 @@ from ...store.base import Store
 from ...store.observe import ObservedStore, Request
 from ...store.retry import RetryingStore
 from ...store.throttle import ThrottledStore
-from ...store.urls import open_store
+from ...store.urls import is_s3, open_store
 from ..base.errors import NoKey, NotFound, Refused
 from ..base.secrets import Secret, SecretSource
 from ..ops.open import open_repository
@@ -47,6 +47,13 @@ def choose_repository(settings: Settings, wish: str) -> RepositorySettings:
             hint=f"{nearest(wish, settings.repositories)} A directory is written ./{wish}.".strip(),
         )
     return RepositorySettings(wish)
+
+
+def as_of(settings: RepositorySettings, moment: int) -> RepositorySettings:
+    """The repository as it was at *moment*, in microseconds since 1970 UTC."""
+    if not is_s3(settings.url):
+        raise Refused("only a bucket of S3 keeps what was deleted or overwritten", hint="Leave out --as-of.")
+    return dataclasses.replace(settings, options={**settings.options, "as_of": moment / 1e6})
 
 
 def with_environment(

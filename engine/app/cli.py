@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .options import as_grain, as_moment, common
+from .options import as_grain, as_moment, common, past
 
 if TYPE_CHECKING:
     from .context import Context
@@ -119,6 +119,7 @@ def backup(
     help="Replace files (only what differs is fetched); restore into a target that is not empty.",
 )
 @common
+@past
 def restore(
     context: Context, /, source: str, to: str, into: str, to_command: str, **options: Any
 ) -> Awaitable[None]:
@@ -139,6 +140,7 @@ def restore(
 @click.argument("source", default="")
 @click.option("--all", "every", is_flag=True, help="A line for each log, also where a full has many.")
 @common
+@past
 def snapshots(context: Context, source: str, every: bool) -> Awaitable[None]:
     """List snapshots, of SOURCE or of all.
 
@@ -152,6 +154,7 @@ def snapshots(context: Context, source: str, every: bool) -> Awaitable[None]:
 @main.command(short_help="Show one snapshot.")
 @click.argument("snapshot")
 @common
+@past
 def show(context: Context, snapshot: str) -> Awaitable[None]:
     """Show one SNAPSHOT (its id, or how it begins): position, statistics, streams, log extents."""
     from . import listing
@@ -163,6 +166,7 @@ def show(context: Context, snapshot: str) -> Awaitable[None]:
 @click.argument("source")
 @click.option("--at", callback=as_moment, metavar="TIME", help="The moment to restore to; else the latest.")
 @common
+@past
 def plan(context: Context, source: str, at: int | None) -> Awaitable[None]:
     """Say what a restore of SOURCE would use, and which moments can be reached."""
     from . import listing
@@ -172,6 +176,7 @@ def plan(context: Context, source: str, at: int | None) -> Awaitable[None]:
 
 @main.command(short_help="Check the repository's structure.")
 @common
+@past
 def check(context: Context) -> Awaitable[None]:
     """Check the repository's structure: what every snapshot needs is there, and adds up."""
     from . import keeping

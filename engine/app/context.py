@@ -12,7 +12,7 @@ from ..flow.budget import Budget
 from ..ops.operation import Operation
 from . import exits
 from .bill import Bill
-from .build import choose_repository
+from .build import as_of, choose_repository
 from .configuration import RepositorySettings, Settings
 from .progress import ProgressReport
 from .report import JsonReport, mute
@@ -50,6 +50,8 @@ class Context:
         self.debug = debug
         self.out = _Console(highlight=False, width=None if sys.stdout.isatty() else WIDE)
         self.err = _Console(stderr=True, highlight=False)
+        self.as_of: int | None = None
+        """Read the repository as it was then, in microseconds since 1970 UTC."""
         self.exit_code = exits.OK
         """What a command that ends well ends with."""
 
@@ -67,7 +69,8 @@ class Context:
 
     def repository(self, name: str = "") -> RepositorySettings:
         """The repository to use: --repo, else *name* (a source's own), else the default."""
-        return choose_repository(self.settings, self._repo or name)
+        found = choose_repository(self.settings, self._repo or name)
+        return found if self.as_of is None else as_of(found, self.as_of)
 
     def repository_of(self, source: str) -> RepositorySettings:
         """The repository that *source* is stored in; it need not be configured."""

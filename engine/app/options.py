@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial, update_wrapper
-from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeAlias
+from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeAlias, cast
 
 import click
 
@@ -102,4 +102,22 @@ def common(command: Command[P]) -> Callable[..., None]:
     wrapped: Callable[..., None] = run
     for option in reversed(_OPTIONS):
         wrapped = option(wrapped)
+    return wrapped
+
+
+def past(command: Command[P]) -> Command[P]:
+    """Give a *command* that only reads an option to read the repository as it was.  Below `common`."""
+
+    def run(context: Context, /, *args: P.args, **options: P.kwargs) -> Awaitable[None]:
+        moment = options.pop("as_of", None)
+        context.as_of = cast("int | None", moment)
+        return command(context, *args, **options)
+
+    update_wrapper(run, command)
+    wrapped: Command[P] = click.option(
+        "--as-of",
+        callback=as_moment,
+        metavar="TIME",
+        help="Read the bucket as it was then, with what was deleted or overwritten since (a versioned bucket of S3).",
+    )(run)
     return wrapped

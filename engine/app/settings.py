@@ -61,6 +61,8 @@ class S3Table(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defa
     kms_key: str = ""
     conditional_writes: bool | None = None
     checksums: bool = True
+    object_lock: str = ""
+    object_lock_days: int = 0
 
 
 class RepositoryTable(S3Table, frozen=True, forbid_unknown_fields=True, kw_only=True):

@@ -188,6 +188,8 @@ async def create_repository(
         )
     if (encryption == "none") != (key.kind == "none"):
         raise Refused("encryption needs a passphrase or a key file, and `none` needs neither")
+    if (locks := retaining(store)) is not None:
+        await locks.check()
     found = await store.probe()
     secrets = Secrets.generate()
     plain = PlainSecrets(secrets.id_key.hex(), secrets.cut_key.hex(), secrets.meta_key.hex())

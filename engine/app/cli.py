@@ -185,12 +185,17 @@ def check(context: Context) -> Awaitable[None]:
 
 
 @main.command(short_help="Say what is wrong, and what to do.")
+@click.option(
+    "--extend-retention",
+    is_flag=True,
+    help="Lock what is not locked for long enough (with object lock; else nothing is changed).",
+)
 @common
-def doctor(context: Context) -> Awaitable[None]:
-    """Look at what backups lean on: store, rights, clocks, leases, index, keys.  Say what to do; change nothing."""
+def doctor(context: Context, /, extend_retention: bool) -> Awaitable[None]:
+    """Look at what backups lean on: store, rights, clocks, leases, index, keys, object lock.  Say what to do; change nothing."""
     from . import consulting
 
-    return consulting.doctor(context)
+    return consulting.doctor(context, extend_retention=extend_retention)
 
 
 @main.group()

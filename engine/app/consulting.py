@@ -6,6 +6,7 @@ from rich.text import Text
 
 from ..ops import doctor as doctor_op
 from ..ops.finding import Finding, Severity
+from ..ops.lock_checks import check_object_lock
 from .bill import Bill
 from .build import opened
 from .context import Context
@@ -15,11 +16,15 @@ from .words import count, plain
 COLOURS: dict[Severity, str] = {"ok": "green", "note": "blue", "warning": "yellow", "error": "red"}
 
 
-async def doctor(context: Context) -> None:
+async def doctor(context: Context, *, extend_retention: bool) -> None:
     place = context.repository()
     bill = Bill(place.prices)
+    more = {"object_lock": check_object_lock(extend=True)} if extend_retention else {}
     async with opened(place, bill.counts) as repo:
-        report = await context.follow(doctor_op.doctor(repo), bill)
+        looked = (
+            doctor_op.doctor(repo, checks={**doctor_op.CHECKS, **more}) if more else doctor_op.doctor(repo)
+        )
+        report = await context.follow(looked, bill)
     if report.errors:
         context.exit_code = UNWELL
     for finding in report.findings:

@@ -18,6 +18,7 @@ from ..base.errors import StrandlineError
 from ..base.events import Emit, Finished, Phase, Started
 from ..repo.repository import Repository
 from .finding import Check, Finding, Patient, Severity
+from .lock_checks import check_object_lock
 from .operation import Operation, account_of
 from .repository_checks import check_configuration, check_index, check_keys, check_leases
 from .store_checks import check_conditional_writes, check_store, check_uploads
@@ -30,6 +31,7 @@ CHECKS: Mapping[str, Check] = {
     "keys": check_keys,
     "leases": check_leases,
     "index": check_index,
+    "object_lock": check_object_lock(),
 }
 
 

@@ -8,6 +8,7 @@ import urllib.request
 from datetime import UTC, datetime
 
 import pytest
+from strandline.engine.app.exits import UNWELL
 from strandline.store.s3 import S3Store
 
 from ..s3servers import ACCESS_KEY, BUCKET, SECRET_KEY, Server
@@ -94,6 +95,26 @@ def test_a_bucket_without_object_lock_is_refused(desk, bucket):
 
     assert "the bucket has none" in said
     assert "Make a bucket with Object Lock" in said
+
+
+def test_what_was_written_before_object_lock_was_configured_is_found_and_locked(desk, bucket):
+    file = desk.root / "strandline.toml"
+    locked = file.read_text()
+    file.write_text(locked.replace('object_lock = "compliance"\nobject_lock_days = 14\n', ""))
+    desk.run("init")
+    desk.run("backup", "docs")
+    file.write_text(locked)
+
+    unwell = desk.run("doctor", code=UNWELL).out
+    put_right = desk.run("doctor", "--extend-retention", "--json")
+    well = desk.run("doctor").out
+
+    assert "need are not locked for long enough" in unwell
+    assert "strandline doctor --extend-retention" in unwell
+    found = [line for line in put_right.lines if line.get("check") == "object_lock"]
+    assert [line["severity"] for line in found] == ["note", "ok"]
+    assert found[0]["facts"]["extended"] >= 3
+    assert "is locked until 14 days after each was taken, in compliance mode" in well
 
 
 def test_a_directory_has_no_past(desk):

@@ -252,10 +252,14 @@ async def test_a_chain_of_logs_longer_than_margin_and_retention_together_survive
     await world.check_restored(list(world.taken)[-1])
 
 
-async def test_a_writers_key_keeps_what_it_cannot_read_locked(world):
+async def test_a_writers_key_keeps_what_it_cannot_read_locked(world, monkeypatch):
+    monkeypatch.setattr("strandline.engine.flow.recipes.INLINE", 122)  # rows of three runs are a stream
     async with world.opened() as repo:
         await add_slot(world.bucket, repo.config, repo.secrets, WRITER, role="writer", argon2=CHEAP)
     await world.back_up(key=WRITER)
+    world.clock.now += HOUR
+    full = await world.back_up(key=WRITER)
+    assert full.snapshot.streams[0].recipe.depth
     world.clock.now += 1.5 * RULE.margin
     await world.back_up("log", key=WRITER)
 

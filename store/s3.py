@@ -294,10 +294,10 @@ class S3Store(Store):
             extra = self._headers(view.nbytes) | {"Metadata": {_MARK: mark}}
             if self.settings.checksums:
                 extra |= {"ChecksumAlgorithm": "SHA256", "ChecksumSHA256": body.checksum}
-            if fixed and self._locks is not None and (lock := self._locks.headers(name)):
-                extra |= lock
-                if not self.settings.checksums:
-                    extra["ContentMD5"] = await to_thread.run_sync(content_md5, view)
+            elif self._locks is not None:  # a bucket may lock what we do not, too, and then wants a checksum
+                extra["ContentMD5"] = await to_thread.run_sync(content_md5, view)
+            if fixed and self._locks is not None:
+                extra |= self._locks.headers(name)
             if fixed and self.conditional_writes is not False:
                 extra["IfNoneMatch"] = "*"
             async with self._attempt(view.nbytes, name=name):
@@ -329,7 +329,7 @@ class S3Store(Store):
                 )
             upload = {**self._key(name), "UploadId": begun["UploadId"]}
             try:
-                parts = await self._send_parts(client, upload, view, locked=bool(lock))
+                parts = await self._send_parts(client, upload, view)
                 extra = {"IfNoneMatch": "*"} if fixed and self.conditional_writes else {}
                 try:
                     await client.complete_multipart_upload(
@@ -345,7 +345,7 @@ class S3Store(Store):
                 raise
 
     async def _send_parts(
-        self, client: Any, upload: dict[str, Any], view: memoryview, *, locked: bool
+        self, client: Any, upload: dict[str, Any], view: memoryview
     ) -> list[dict[str, Any]]:
         size = max(self.settings.part_size, math.ceil(view.nbytes / 10_000))
         starts = iter(range(0, view.nbytes, size))
@@ -358,7 +358,8 @@ class S3Store(Store):
                 try:
                     part = view[start : start + size]
                     # Without a checksum of its own no part of what is to be locked is taken.
-                    extra = {"ContentMD5": await to_thread.run_sync(content_md5, part)} if locked else {}
+                    wanted = self._locks is not None
+                    extra = {"ContentMD5": await to_thread.run_sync(content_md5, part)} if wanted else {}
                     async with self._body(part) as body:
                         answer = await client.upload_part(**upload, PartNumber=number, Body=body, **extra)
                 except Exception as error:
@@ -451,7 +452,13 @@ class S3Store(Store):
         for data in (b"first", b"second"):
             async with self._attempt(probe="conditional writes"):
                 try:
-                    await client.put_object(Bucket=self.settings.bucket, Key=key, Body=data, IfNoneMatch="*")
+                    await client.put_object(
+                        Bucket=self.settings.bucket,
+                        Key=key,
+                        Body=data,
+                        IfNoneMatch="*",
+                        ContentMD5=content_md5(data),  # some buckets lock whatever comes, and want a checksum
+                    )
                 except Exception as error:
                     if status_of(error) in (_TAKEN, 409):  # of the first one too, when aiohttp repeated it
                         return True

@@ -48,7 +48,7 @@ _BUCKET = "@bucket"
 _OPENING = "@opening"
 """What opens the repository: its configurations and keys, all of them."""
 
-_MAP = 1 << 32
+_MAP = 1 << 30
 _ENTRY = 8
 
 

@@ -273,6 +273,34 @@ async def test_a_bucket_without_object_lock_is_refused_before_anything_is_writte
     await store.aclose()
 
 
+@pytest.mark.parametrize("checksums", [True, False])
+async def test_a_bucket_that_locks_whatever_comes_takes_everything(make, lock_server, checksums):
+    """With a retention of its own it wants a checksum of every PUT, those of leases and of the probe too."""
+    name = f"default-{checksums}".lower()
+    store = make(bucket=name, checksums=checksums, multipart_from=6 << 20, part_size=5 << 20)
+    client = await store._open()
+    await client.create_bucket(Bucket=name, ObjectLockEnabledForBucket=True)
+    rule = {"DefaultRetention": {"Mode": "GOVERNANCE", "Days": 1}}
+    await client.put_object_lock_configuration(
+        Bucket=name, ObjectLockConfiguration={"ObjectLockEnabled": "Enabled", "Rule": rule}
+    )
+    locks = locks_of(store)
+    locks.exempt(("index/",))
+
+    await locks.check()
+    assert (await store.probe()).object_lock
+    await store.put("packs/a", b"pack")
+    await store.put("index/a", b"segment")
+    await store.replace("leases/a", b"lease")
+    await store.replace("leases/a", b"lease")
+    await store.delete("leases/a")
+    await store.put("packs/large", bytes(7 << 20))
+
+    assert (await locks.retention("packs/a")).until > time.time() + 30 * DAY
+    assert (await locks.retention("index/a")).until < time.time() + 2 * DAY
+    await store.aclose()
+
+
 async def test_a_server_that_knows_no_object_lock_is_refused(rclone_server):
     store = S3Store(rclone_server.settings(object_lock="governance", object_lock_days=1))
 

@@ -136,6 +136,14 @@ def rclone(place: Path, certificate: Path | None = None, port: int = 0) -> Itera
         yield _server(port, certificate, pid)
 
 
+def set_clock(server: Server, ahead: float) -> None:
+    """Of a server that locks: *ahead* seconds before the real time."""
+    connection = http.client.HTTPConnection("127.0.0.1", server.port)
+    connection.request("PUT", "/_clock", body=str(ahead))
+    assert connection.getresponse().status == 200
+    connection.close()
+
+
 def _server(port: int, certificate: Path | None, pid: int) -> Server:
     scheme = "https" if certificate else "http"
     return Server(f"{scheme}://127.0.0.1:{port}", ca_bundle=str(certificate or ""), pid=pid)

@@ -168,6 +168,8 @@ class Guard:
 
     async def learn(self, known: Mapping[str, float]) -> None:
         """*known* are locks that are there, or names of several things that are all locked so long."""
+        if not known:
+            return
         place = self._place
         await to_thread.run_sync(self.known.put, {place + name: until for name, until in known.items()})
 

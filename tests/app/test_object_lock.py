@@ -4,20 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import time
-import urllib.request
 from datetime import UTC, datetime
 
 import pytest
 from strandline.engine.app.exits import UNWELL
 from strandline.store.s3 import S3Store
 
-from ..s3servers import ACCESS_KEY, BUCKET, SECRET_KEY, Server
+from ..s3servers import ACCESS_KEY, BUCKET, SECRET_KEY, Server, set_clock
 from .conftest import Desk
-
-
-def set_clock(server: Server, ahead: float) -> None:
-    request = urllib.request.Request(f"{server.endpoint}/_clock", data=str(ahead).encode(), method="PUT")
-    urllib.request.urlopen(request).close()
 
 
 @pytest.fixture

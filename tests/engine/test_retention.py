@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import random
+import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -17,11 +18,17 @@ from strandline.store.errors import StoreDenied, StoreError
 from strandline.store.faults import FaultyStore
 from strandline.store.observe import ObservedStore, Request
 from strandline.store.retention import DAY, LockRule
+from strandline.store.retry import RetryingStore
+from strandline.store.s3 import S3Store
+from strandline.store.s3_lock import ServerClock
+from strandline.store.s3_versions import S3AsOf
+from strandline.store.throttle import ThrottledStore
 
 import strandline
 
 from ..fakes import FakeAgent, check_clean, restored
 from ..lockstore import Clock, LockStore
+from ..s3servers import set_clock
 
 KEY, WRITER = Key.passphrase("locks"), Key.passphrase("only writes")
 CHEAP = Argon2(memory_kib=64, iterations=1, lanes=1)
@@ -325,3 +332,46 @@ async def test_what_another_client_did_not_lock_is_locked_by_the_next_that_needs
     world.clock.now += RULE.keep - 1
     await world.bucket.ransack()
     await world.check_restored(list(world.taken)[-1])
+
+
+async def test_on_s3_an_unchanged_full_extends_what_it_needs_and_is_restored_after_an_attack(
+    lock_server, tmp_path
+):
+    """The same over HTTP, on a server that refuses what Amazon would refuse; ten days pass in between."""
+    ahead = 0.0
+    settings = lock_server.settings(object_lock="governance", object_lock_days=14)
+    bucket = S3Store(settings, clock=ServerClock(lambda: time.time() + ahead))
+    store = RetryingStore(ThrottledStore(bucket, concurrency=8))
+    agent = FakeAgent([("a", "dump", BASE)], log=[b"first"])
+
+    def now() -> int:
+        return int((time.time() + ahead) * 1e6)
+
+    await create_repository(store, key=KEY, argon2=CHEAP, now=now)
+    try:
+        async with opened_repository(store, key=KEY, cache=tmp_path / "cache") as repo:
+            first = await strandline.backup(repo, agent, series="s", now=now)
+            ahead = 10 * DAY
+            set_clock(lock_server, ahead)
+            second = await strandline.backup(repo, agent, series="s", now=now)
+            third = await strandline.backup(repo, agent, series="s", now=now)
+            moment = time.time() + ahead + 2
+            set_clock(lock_server, ahead + HOUR)
+            client = await bucket._open()
+            page = await client.list_object_versions(Bucket=settings.bucket, Prefix=settings.root)
+            for found in page["Versions"]:
+                with suppress(client.exceptions.ClientError):
+                    await client.delete_object(
+                        Bucket=settings.bucket, Key=found["Key"], VersionId=found["VersionId"]
+                    )
+                await client.delete_object(Bucket=settings.bucket, Key=found["Key"])
+        past = S3AsOf(lock_server.settings(prefix=settings.prefix, as_of=moment))
+        async with opened_repository(past, key=KEY) as repo:
+            assert await restored(repo, "s", second.snapshot.id) == {"a": BASE}
+        await past.aclose()
+    finally:
+        set_clock(lock_server, 0)
+        await store.aclose()
+
+    assert "retain" not in first.requests and "retain" not in third.requests
+    assert second.requests["retain"] == 3, "the configuration, the key, the pack"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import time
-import urllib.request
 from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime
 
@@ -24,7 +23,7 @@ from strandline.store.throttle import ThrottledStore
 from ..faultproxy import FaultProxy
 from ..lock_server import BYPASS
 from ..lockstore import LockStore
-from ..s3servers import BUCKET, Server
+from ..s3servers import BUCKET, Server, set_clock
 
 RULE = LockRule("governance", 30 * DAY)
 
@@ -368,11 +367,6 @@ async def test_retention_counts_by_the_servers_clock(lock_server):
     assert "Set the clock" in caught.value.hint
     await slow.aclose()
     await wrong.aclose()
-
-
-def set_clock(server: Server, ahead: float) -> None:
-    request = urllib.request.Request(f"{server.endpoint}/_clock", data=str(ahead).encode(), method="PUT")
-    urllib.request.urlopen(request).close()
 
 
 async def test_a_lock_that_has_run_out_protects_no_longer(make, lock_server):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-import urllib.request
 from collections.abc import Iterator
 
 import pytest
@@ -15,7 +14,7 @@ from strandline.store.s3_versions import S3AsOf
 from strandline.store.urls import open_store
 
 from ..faultproxy import FaultProxy
-from ..s3servers import Server
+from ..s3servers import Server, set_clock
 
 
 @pytest.fixture
@@ -23,11 +22,6 @@ def later(lock_server: Server) -> Iterator[float]:
     """A moment between what the test writes first and what it writes after `pass_time`."""
     yield time.time() + 100
     set_clock(lock_server, 0)
-
-
-def set_clock(server: Server, ahead: float) -> None:
-    request = urllib.request.Request(f"{server.endpoint}/_clock", data=str(ahead).encode(), method="PUT")
-    urllib.request.urlopen(request).close()
 
 
 async def names(store, prefix="", after=""):

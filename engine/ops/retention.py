@@ -67,7 +67,9 @@ async def _cover_new(guard: Guard, session: Session, least: float) -> float:
         return min(await guard.cover_opening(least), await guard.cover(map(pack_name, packs), least))
     except ObjectMissing as error:
         raise Lost(
-            "an object that this backup needs was removed while it ran", object=error.facts.get("name")
+            "an object that this backup needs is no longer there: no snapshot was written",
+            hint="Run the backup again: it stores anew what is lost. `strandline check` says which snapshots need it.",
+            object=error.facts.get("name"),
         ) from error
 
 

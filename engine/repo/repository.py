@@ -65,7 +65,8 @@ class Repository:
         self.seal = ObjectSeal(config.encryption, secrets.meta_key)
         self.hints = Hints(None if cache is None else cache / self.id / "hints")
         self._shared = _SharedIndex(cache)
-        self.known_locks = KnownLocks(cache and cache / config.repository / "locks")
+        # No domain's directory begins with a dot.
+        self.known_locks = KnownLocks(cache and cache / config.repository / ".locks")
 
     @property
     def id(self) -> str:

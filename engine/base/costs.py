@@ -90,6 +90,8 @@ CLASSES = {
     "delete": "delete_requests",
     "delete_many": "delete_requests",
     "probe": "write_requests",
+    "retention": "read_requests",
+    "retain": "write_requests",
 }
 """Which price a kind of request has."""
 

@@ -94,7 +94,7 @@ async def merge_segments(
                 continue
             if rows:
                 prefix = index_prefix(domain).encode()
-                data = await to_thread.run_sync(seal.seal, "index", prefix, encode_segment(rows), limiter=cpu)
+                data = await to_thread.run_sync(_encode, rows, seal, prefix, limiter=cpu)
                 name = segment_name(domain, data)
                 try:
                     await store.put(name, data)

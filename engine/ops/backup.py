@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -261,7 +261,8 @@ class _Backup:
         for since in looks_back(now, await self._known(repo)):
             names = await repo.recent(self.series, since)
             last = names[-1] if names else last
-            found = await self._newest(repo, [name for name in names if name.name not in seen])
+            unseen = [name for name in names if name.name not in seen]
+            found = await self._newest(repo.load_recent if since else repo.load, unseen)
             if found is not None:
                 return await self._history_of(repo, last, *found)
             seen |= {name.name for name in names}
@@ -288,17 +289,17 @@ class _Backup:
                 names = [named(self.series, newest.base_utc, newest.base)]
             else:
                 names = [name for name in await repo.snapshots(self.series) if name.id == newest.base]
-            found = await self._newest(repo, names)
+            found = await self._newest(repo.load, names)
             cuts = _cuts(found[1]) if found else {}
         return _History(last, chain, newest.number, newest.base_utc, cuts)
 
     async def _newest(
-        self, repo: Repository, names: Sequence[SnapshotName]
+        self, load: Callable[[SnapshotName], Awaitable[Snapshot]], names: Sequence[SnapshotName]
     ) -> tuple[SnapshotName, Snapshot] | None:
         """The newest of *names* that can be read: one that is damaged, or planted, must not stop the series."""
         for name in reversed(names):
             try:
-                return name, await repo.load(name)
+                return name, await load(name)
             except ObjectMissing:
                 continue
             except Damaged as error:

@@ -51,6 +51,7 @@ from .snapshots import (
     list_snapshots,
     load_all,
     load_catalogue,
+    load_loose,
     load_snapshot,
 )
 
@@ -133,6 +134,10 @@ class Repository:
 
     async def load(self, name: SnapshotName | str) -> Snapshot:
         return await load_snapshot(self.store, self.seal, name if isinstance(name, str) else name.name)
+
+    async def load_recent(self, name: SnapshotName) -> Snapshot:
+        """One that is too new to be rolled up: if it is gone, it is not looked for elsewhere."""
+        return await load_loose(self.store, self.seal, name.name)
 
     async def load_all(self, series: str | None = None) -> list[tuple[SnapshotName, Snapshot]]:
         """All snapshots with their records, oldest first within each series: half a million, if there are as many."""

@@ -87,7 +87,7 @@ def _before(now: int, span: int) -> str:
 
 async def load_snapshot(store: ReadStore, seal: ObjectSeal, name: str) -> Snapshot:
     try:
-        return await _load(store, seal, name)
+        return await load_loose(store, seal, name)
     except ObjectMissing:
         parts = parse_snapshot(name)
         rolled = parts and await find_rolled(store, seal, parts[0], f"{parts[1]}-{parts[2]}")
@@ -96,7 +96,8 @@ async def load_snapshot(store: ReadStore, seal: ObjectSeal, name: str) -> Snapsh
         return rolled
 
 
-async def _load(store: ReadStore, seal: ObjectSeal, name: str) -> Snapshot:
+async def load_loose(store: ReadStore, seal: ObjectSeal, name: str) -> Snapshot:
+    """One that lies in an object of its own."""
     return decode_snapshot(seal.open("snapshot", name.encode(), await store.get(name)))
 
 
@@ -119,7 +120,7 @@ async def load_catalogue(store: ReadStore, seal: ObjectSeal, series: str | None 
 
     async def load(number: int) -> None:
         with suppress(ObjectMissing, Damaged):
-            found[number] = await _load(store, seal, names[number].name)
+            found[number] = await load_loose(store, seal, names[number].name)
 
     await together(len(names), load)
     rollups = await read_rollups(store, seal, series)

@@ -244,9 +244,10 @@ async def deliver(
                     digest.begin(item.window)
                     for at, size, _, _ in item.window.gaps:
                         await sink.gap(at, size)
-                        sink.done(size)
+                        assembly.done(size)
                 else:
                     await assembly.settle(item)
+    assembly.check_end()
     return digest.finish()
 
 
@@ -480,6 +481,7 @@ class _Assembly:
     def __init__(self, sink: Sink, slots: int) -> None:
         self.pages: Pages = make_pages(PAGE, sink.size)
         self.given_out = 0
+        self._left = sink.size
         self._sink = sink
         self._memory: list[memoryview] = []
         self._skipped: dict[int, list[Skipped]] = {}
@@ -517,8 +519,18 @@ class _Assembly:
             self.pages.free(page)
         self._changed.set()
         for page, kept, fetched in step.kept:
-            self._sink.done(fetched)
+            self.done(fetched)
             await self._sink.page(page, kept)
+
+    def done(self, size: int) -> None:
+        """So many bytes more are where they belong."""
+        self._left -= size
+        self._sink.done(size)
+
+    def check_end(self) -> None:
+        """Nothing more will come; the digest says what the bytes are, this that all of them have been handed over."""
+        if self._left:
+            raise Damaged("a stream's rows do not fill it", missing=self._left)
 
     def _grow(self, slots: int) -> None:
         memory = large_memory(slots * PAGE)

@@ -11,6 +11,7 @@ C does the work (`native/pages.c`); the class below is the same in Python, for w
 
 from __future__ import annotations
 
+import threading
 from array import array
 from collections.abc import Iterator
 from typing import Protocol
@@ -57,6 +58,7 @@ class PlainPages:
         self._idle: list[int] = []
         self._slots: dict[int, int] = {}
         self._filled: dict[int, int] = {}
+        self._counting = threading.Lock()
 
     def add(self, memory: memoryview, /) -> None:
         if len(memory) != self._size:
@@ -99,13 +101,14 @@ class PlainPages:
 
     def _count(self, parts: list[tuple[int, int, int, int]]) -> list[int]:
         full = []
-        for page, _, _, size in parts:
-            most = min(self._size, self._stream - page * self._size)
-            self._filled[page] += size
-            if self._filled[page] > most:
-                raise RuntimeError("a byte of what is restored was filled twice")
-            if self._filled[page] == most:
-                full.append(page)
+        with self._counting:
+            for page, _, _, size in parts:
+                most = min(self._size, self._stream - page * self._size)
+                self._filled[page] += size
+                if self._filled[page] > most:
+                    raise RuntimeError("a byte of what is restored was filled twice")
+                if self._filled[page] == most:
+                    full.append(page)
         return full
 
     def _parts(self, pieces: bytes) -> Iterator[tuple[int, int, int, int]]:

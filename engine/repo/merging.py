@@ -32,7 +32,6 @@ from ..format.pack import PackTable
 from ..format.sealed import ObjectSeal
 from ..plan.segments import Segment, plan_merges
 from .index import Index, segment_name
-from .together import together
 
 WORK = 32 << 20
 """Bytes of segments that one backup merges, or twice as many as it has written itself, if that is more."""
@@ -120,9 +119,6 @@ def _replace(merged: Merged, segments: tuple[Segment, ...]) -> None:
 
 async def delete_all(store: Store, names: list[str]) -> None:
     """Remove objects of which none is needed; what cannot be removed now is another time."""
-
-    async def delete(number: int) -> None:
+    if names:
         with suppress(StoreError):
-            await store.delete(names[number])
-
-    await together(len(names), delete, at_once=DELETIONS)
+            await store.delete_many(names)

@@ -96,7 +96,7 @@ def test_a_dry_run_says_beforehand_what_the_restore_then_says(priced: Desk):
     after = rows(priced.run("restore", "docs", "--to", "out").out)
     done = priced.run("restore", "docs", "--to", "again", "--json")
 
-    assert re.fullmatch(r"\d requests \(\d get, 1 scan\) of these have been made", before.pop("dry run"))
+    assert re.fullmatch(r"\d requests \(\d get, 2 scan\) of these have been made", before.pop("dry run"))
     assert before == after
     assert told.pop("limit") == ""
     assert told == {key: done.only("finished")[key] for key in ("requests", "up", "down", "opening", "cost")}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from typing import Protocol
 
 import anyio
@@ -80,7 +80,7 @@ async def scatter(
     return digest  # noqa: RET504  # for all that mypy knows, a task group may end without it
 
 
-def _spans(rows: bytes) -> tuple[list[tuple[int, int]], int]:
+def _spans(rows: bytes) -> tuple[Iterator[tuple[int, int]], int]:
     try:
         return spans(rows)
     except ValueError as error:

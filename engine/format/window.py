@@ -23,7 +23,7 @@ from __future__ import annotations
 import os
 import struct
 from array import array
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from importlib.util import find_spec
 from itertools import accumulate
 from types import ModuleType
@@ -116,19 +116,24 @@ def encode_taken(ids: bytes, size: int) -> bytes:
     return _TAKEN.pack(3, size, len(ids) // CHUNK_ID) + ids
 
 
-def spans(rows: bytes) -> tuple[list[tuple[int, int]], int]:
-    """(offset, size) of each stretch of a stream that is not a hole, and where the stream ends."""
+def spans(rows: bytes) -> tuple[Iterator[tuple[int, int]], int]:
+    """(offset, size) of each stretch of a stream that is not a hole, and where the stream ends; raise `ValueError` unless all *rows* are
+    such as are stored: chunks that are there already come from an older file, and from nowhere else."""
+    found: bytes | array[int]
     if (native := native_frames()) is not None:
-        return native.spans(rows)  # type: ignore[no-any-return]
-    found, at, start, place = [], 0, 0, 0
-    while place < len(rows):
-        row, ids, size = _decode(rows, place)
-        if isinstance(row, Hole) and not ids:
-            if at > start:
-                found.append((start, at - start))
-            start = at + row.plain
-        at, place = at + row.plain, place + size
-    return ([*found, (start, at - start)] if at > start else found), at
+        found, at = native.spans(rows)
+    else:
+        found, at, start, place = array("Q"), 0, 0, 0
+        while place < len(rows):
+            row, size = decode_row(rows, place)
+            if isinstance(row, Hole):
+                if at > start:
+                    found.extend((start, at - start))
+                start = at + row.plain
+            at, place = at + row.plain, place + size
+        if at > start:
+            found.extend((start, at - start))
+    return _SPAN.iter_unpack(found), at  # no object for each of a million before it is asked for
 
 
 def native_frames() -> ModuleType | None:
@@ -141,6 +146,7 @@ def native_frames() -> ModuleType | None:
 
 
 _TAKEN = struct.Struct("<BQI")
+_SPAN = struct.Struct("=2Q")
 
 
 class _Open:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import random
 from array import array
+from itertools import accumulate
 
 import pytest
+from msgspec.structs import replace
 from strandline.agents.base import RestoreEnd, RestoreJob
 from strandline.engine.base.errors import Damaged, StrandlineError
 from strandline.engine.format.aead import Reader, Recipient
@@ -19,12 +21,14 @@ from strandline.engine.format.config import (
 from strandline.engine.format.keyslot import Secrets
 from strandline.engine.format.names import config_name, pack_name
 from strandline.engine.format.pack import RAW, PackKey, encode_body, encode_pack, frame_size
-from strandline.engine.format.recipe import Run, decode_rows
+from strandline.engine.format.recipe import Recipe, Run, decode_rows
 from strandline.engine.format.sealed import ObjectSeal
+from strandline.engine.format.window import encode_taken
 from strandline.engine.ops.backup import backup
-from strandline.engine.ops.restore import restore
+from strandline.engine.ops.restore import pack_source, restore
 from strandline.engine.repo.keys import Key
 from strandline.engine.repo.repository import create_repository, opened_repository
+from strandline.engine.repo.snapshots import commit_snapshot
 from strandline.store.memory import MemoryStore
 
 from ..golden.repository import CHEAP, Given
@@ -134,3 +138,32 @@ async def test_not_a_byte_of_a_forged_pack_reaches_the_target(store):
             await restore(repo, series="shop", to=server)
 
     assert server.ran == b""
+
+
+async def test_a_stored_recipe_that_says_that_chunks_are_there_already_is_damaged(store, tmp_path):
+    """Only a restore onto an older file makes such rows.  Stored, they would have the right digest, and zeros for bytes."""
+    data = random.Random(1).randbytes(3 << 20)
+    async with opened_repository(store, key=KEY) as repo:
+        snapshot = (await backup(repo, Given("dump", {"dump.sql": data}), series="shop")).snapshot
+        (stream,) = snapshot.streams
+        source = pack_source(repo, snapshot)
+        rows = bytearray()
+        for row in decode_rows(stream.recipe.rows):
+            assert isinstance(row, Run)
+            table = await source.table(row.pack, after=0, limit=1 << 30)
+            firsts = [0, *accumulate(table.counts)]
+            first = firsts[row.frame] + row.skip
+            rows += encode_taken(table.ids[16 * first : 16 * (first + row.count)], row.plain)
+        forged = replace(stream, recipe=Recipe(0, bytes(rows)))
+        await commit_snapshot(
+            store,
+            repo.seal,
+            replace(snapshot, id=snapshot.id[::-1], streams=(forged,)),
+            snapshot.finished + 1,
+        )
+
+        for target in (tmp_path, Server("dump", {})):
+            with pytest.raises(Damaged, match="a row that we do not know"):
+                await restore(repo, series="shop", to=target, snapshot=snapshot.id[::-1])
+
+    assert list(tmp_path.iterdir()) == []

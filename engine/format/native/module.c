@@ -614,50 +614,56 @@ static PyObject *zstd_is_whole(PyObject *module, PyObject *args)
     return PyBool_FromLong(whole);
 }
 
-PyDoc_STRVAR(spans_doc, "spans(rows, /)\n--\n\n([(offset, size), ...], end): the stretches that are not holes, and where the stream ends.");
+PyDoc_STRVAR(spans_doc, "spans(rows, /)\n--\n\n(u64 offset, u64 size of each stretch that is not a hole, where the stream ends).  Stored rows only: none of kind 3.");
 
 static PyObject *spans(PyObject *module, PyObject *args)
 {
     Py_buffer rows;
-    PyObject *found = PyList_New(0), *result = NULL;
-    uint64_t at = 0, start = 0, plain = 0;
-    size_t place = 0;
+    PyObject *result = NULL;
+    uint64_t at = 0, start = 0, plain = 0, *found = NULL;
+    size_t place = 0, count = 0, room = 0;
     fr_status status = FR_OK;
-    int kind = 2;
+    int kind = 2, end = 0;
 
     (void)module;
-    if (found == NULL || !PyArg_ParseTuple(args, "y*:spans", &rows)) {
-        Py_XDECREF(found);
+    if (!PyArg_ParseTuple(args, "y*:spans", &rows))
         return NULL;
-    }
-    while (found != NULL) {
-        const int end = place == (size_t)rows.len;
-
+    while (status == FR_OK && !end) {
+        end = place == (size_t)rows.len;
         if (!end)
             status = fr_next_row(rows.buf, (size_t)rows.len, &place, &kind, &plain);
+        if (status == FR_OK && !end && kind == 3)
+            status = FR_BAD_ROW;
         if (status == FR_OK && !end && plain > INT64_MAX - at)
             status = FR_OTHER_SIZE;
-        if (status != FR_OK) {
-            failed(status);
-            Py_CLEAR(found);
+        if (status != FR_OK)
             break;
-        }
         if ((end || kind == 2) && at > start) {
-            PyObject *one = Py_BuildValue("(KK)", (unsigned long long)start, (unsigned long long)(at - start));
+            if (count == room) {
+                const size_t more = 2 * room + 64;
+                uint64_t *larger = PyMem_RawRealloc(found, 2 * more * sizeof *found);
 
-            if (one == NULL || PyList_Append(found, one) < 0)
-                Py_CLEAR(found);
-            Py_XDECREF(one);
+                if (larger == NULL) {
+                    status = FR_NO_MEMORY;
+                    break;
+                }
+                found = larger;
+                room = more;
+            }
+            found[2 * count] = start;
+            found[2 * count++ + 1] = at - start;
         }
-        if (end)
-            break;
-        at += plain;
+        if (!end)
+            at += plain;
         if (kind == 2)
             start = at;
     }
+    if (status == FR_OK)
+        result = Py_BuildValue("(y#K)", count ? (const char *)found : "", (Py_ssize_t)(2 * count * sizeof *found), (unsigned long long)at);
+    else
+        failed(status);
+    PyMem_RawFree(found);
     PyBuffer_Release(&rows);
-    if (found != NULL)
-        result = Py_BuildValue("(NK)", found, (unsigned long long)at);
     return result;
 }
 

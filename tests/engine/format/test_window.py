@@ -143,8 +143,14 @@ def test_both_find_the_same(seed: int, piece: int) -> None:
 @given(seed=st.integers(0, 1 << 32))
 def test_pieces_make_the_stream_and_its_ids(native: bool, seed: int) -> None:
     packs, rows, stream, gaps, ids = make_stream(seed)
-    expected = spans(rows)
-    assert expected[1] == len(stream)
+    if not any(taken for *_, taken in gaps):
+        filled, end = spans(rows)
+        assert end == len(stream)
+        said = bytearray(end)
+        for start, size in [*filled, *((start, end - start) for start, end, _ in gaps)]:
+            assert not any(said[start : start + size])
+            said[start : start + size] = b"\1" * size
+        assert all(said)
     make, pages = PlainWindow, PlainPages(PAGE, len(stream))
     if native:
         assert NATIVE is not None
@@ -252,7 +258,10 @@ def test_pages_refuse_what_would_not_fit(native: bool) -> None:
 
 def test_rows_of_every_kind_add_up() -> None:
     rows: list[Row] = [Hole(10), Run(bytes(32), 0, 0, 1, 0, 9, 5), Hole(3), Run(bytes(32), 1, 0, 1, 9, 9, 7)]
-    data = b"".join(map(encode_row, rows)) + encode_taken(bytes(16), 4)
-    assert spans(data) == ([(10, 5), (18, 11)], 29)
-    assert list(accumulate(row.plain for row in rows))[-1] == 25
+    data = b"".join(map(encode_row, rows))
+    filled, end = spans(data)
+    assert (list(filled), end) == ([(10, 5), (18, 7)], 25)
+    data += encode_taken(bytes(16), 4)
+    with pytest.raises((ValueError, Damaged), match="do not know"):
+        spans(data)
     assert make_window(data, 0, 0, page=PAGE, most_pages=9).end == 29

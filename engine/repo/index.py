@@ -331,9 +331,10 @@ class Index:
         with self._env.begin() as txn:
             value = txn.get(_sparse_key(series))
         try:
-            return {} if value is None else msgspec.msgpack.decode(value, type=dict[bytes, bytes])
+            found = {} if value is None else msgspec.msgpack.decode(value, type=dict[bytes, bytes])
         except msgspec.DecodeError:
             return {}
+        return {pack: frames for pack, frames in found.items() if len(frames) % 4 == 0}
 
     def remember_sparse(self, series: str, frames: dict[PackId, bytes]) -> None:
         with self._env.begin(write=True) as txn:

@@ -13,6 +13,7 @@ How much of each frame a full had is remembered in the index cache.  Where that 
 from __future__ import annotations
 
 from array import array
+from bisect import bisect_left
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
@@ -38,7 +39,8 @@ class Renewal:
 
     def __init__(self, sparse: Mapping[PackId, bytes] | None = None) -> None:
         self.renewed = 0
-        self._sparse = {pack: frozenset(u32_array(frames)) for pack, frames in (sparse or {}).items()}
+        # In order, and not as objects: a large series has some hundred thousand.
+        self._sparse = {pack: u32_array(frames) for pack, frames in (sparse or {}).items()}
         self._stored = 0
         self._used: dict[PackId, _Used] = {}
 
@@ -55,13 +57,20 @@ class Renewal:
         # What spans several frames lies well.
         if (
             first == last
-            and first in self._sparse.get(table.pack, ())
+            and self._is_sparse(table.pack, first)
             and SHARE * (self.renewed + plain) <= self._stored
         ):
             self.renewed += plain
             return True
         self._count(table, span, first, last)
         return False
+
+    def _is_sparse(self, pack: PackId, frame: int) -> bool:
+        frames = self._sparse.get(pack)
+        if frames is None:
+            return False
+        at = bisect_left(frames, frame)
+        return at < len(frames) and frames[at] == frame
 
     def _count(self, table: HeldTable, span: Span, first: int, last: int) -> None:
         used = self._used.get(table.pack)

@@ -11,7 +11,8 @@ from strandline.engine.format.arrays import u32_array
 from strandline.engine.format.keyslot import Argon2
 from strandline.engine.format.recipe import Run, decode_rows
 from strandline.engine.ops.restore import pack_source
-from strandline.engine.repo.index import HeldTable, Span
+from strandline.engine.repo import index as index_module
+from strandline.engine.repo.index import HeldTable, Index, Span
 from strandline.engine.repo.keys import Key
 from strandline.engine.repo.renewal import SHARE, SPARSE, Renewal
 from strandline.engine.repo.repository import Repository, create_repository, opened_repository
@@ -20,6 +21,7 @@ from strandline.store.memory import MemoryStore
 import strandline
 
 from ..fakes import FakeAgent, check_clean, restored
+from .format.memory import within
 
 KEY = Key.passphrase("renewal")
 BLOCK = 8 << 10
@@ -57,6 +59,26 @@ def test_only_what_is_sparse_is_stored_again_and_only_beside_what_is_new() -> No
     assert not renewal.take(span(10, 1), 100)  # another frame
     assert not renewal.take(span(9, 2), 100)  # two frames
     assert renewal.renewed == 2000
+
+
+def test_a_large_series_is_remembered_in_four_bytes_a_frame_and_nonsense_is_not(tmp_path: Path) -> None:
+    index = Index.open(tmp_path)
+    index.remember_sparse("large", {PACK: array("I", range(0, 2_000_000, 2)).tobytes(), bytes(32): b"abc"})
+    index.remember_sparse("odd", {})
+    with index._env.begin(write=True) as txn:
+        txn.put(index_module._sparse_key("odd"), b"\xff\xff")
+    found = index.sparse("large")
+
+    with within(5 << 20):
+        renewal = Renewal(found)
+    renewal.store(1 << 30)
+
+    assert set(found) == {PACK}
+    assert index.sparse("odd") == {}
+    assert index.sparse("another") == {}
+    assert renewal.take(span(1, 1), 1000)
+    assert not renewal.take(span(11, 1), 1000)  # the second frame
+    index.close()
 
 
 async def opened_and_used(repo: Repository, name: str) -> tuple[int, int]:

@@ -361,13 +361,15 @@ async def _split_frames(
     splitter: FrameSplitter | None = None
     window: Window | None = None
     batch: list[_Sealed] = []
-    held = 0
+    held = kept = (
+        0  # bytes of its frames, and of the pieces that they lie in: all of a piece stays for one frame
+    )
     async with closing(fetched.results()) as results:
         async for item in results:
             if isinstance(item, _Begun):
                 if batch:
                     await opened.submit(batch)
-                    batch, held = [], 0
+                    batch, held, kept = [], 0, 0
                 window = item.window
                 await opened.submit(item)
                 continue
@@ -377,12 +379,18 @@ async def _split_frames(
                 assert item.key is not None
                 splitter = FrameSplitter(window, *piece.extent, item.key)
             assert splitter is not None
+            if batch and kept + len(item.data) > RANGE:
+                await opened.submit(batch)
+                batch, held, kept = [], 0, 0
+            here = False
             for ordinal, sealed, needs in splitter.feed(item.data):
                 if batch and held + len(sealed) > BATCH:
                     await opened.submit(batch)
-                    batch, held = [], 0
+                    batch, held, kept, here = [], 0, 0, False
                 batch.append((splitter.key, ordinal, sealed, needs))
                 held += len(sealed)
+                kept += 0 if here else len(item.data)
+                here = True
             if piece.start + piece.size == piece.end and not splitter.done:
                 raise Damaged("a recipe's run does not end with a frame", pack=piece.pack.hex())
     if batch:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import errno
 import random
 import tempfile
+from array import array
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +17,17 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from strandline.agents.landing import Landing
+from strandline.chunker.naming import make_namer
 from strandline.engine.flow import delivery, egress, older
+from strandline.engine.flow.channel import Channel
 from strandline.engine.flow.delivery import InOrder, IntoDraft
+from strandline.engine.flow.source import PackSource
 from strandline.engine.format import window
 from strandline.engine.format.keyslot import Argon2
+from strandline.engine.format.names import pack_name
+from strandline.engine.format.pack import RAW, PackKey, encode_body, encode_pack
+from strandline.engine.format.recipe import Recipe, Run, encode_row
+from strandline.engine.format.sealed import ObjectSeal
 from strandline.engine.repo.keys import Key
 from strandline.engine.repo.repository import create_repository, opened_repository
 from strandline.store.memory import MemoryStore
@@ -207,3 +216,59 @@ async def test_whenever_a_restore_ends_nothing_is_left_of_it_and_nobody_writes_a
             nth = -1
             await strandline.restore(repo, series="s", to=target, force=True)
             assert (target / "a").read_bytes() == data
+
+
+class Counted(bytes):
+    """Bytes that are counted while they are there."""
+
+    there = most = 0
+
+    def __new__(cls, data: bytes) -> Counted:
+        cls.there += len(data)
+        cls.most = max(cls.most, cls.there)
+        return super().__new__(cls, data)
+
+    def __del__(self) -> None:
+        Counted.there -= len(self)
+
+
+class Counting(MemoryStore):
+    async def get(self, name: str, *, start: int = 0, size: int | None = None) -> bytes:
+        return Counted(await super().get(name, start=start, size=size))
+
+
+async def test_of_packs_of_which_little_is_needed_no_more_is_held_than_of_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(delivery, "RANGE", 64 << 10)
+    monkeypatch.setattr(delivery, "BATCH", 32 << 10)
+    seal, store = ObjectSeal("none", bytes(32)), Counting()
+    plain = [100, 4000] * 3000  # every other frame, of one chunk, is needed
+    parts = [RANDOM[100 * number :][:size] for number, size in enumerate(plain)]
+    bodies = [encode_body([len(part)], part, codec=RAW, plain=len(part)) for part in parts]
+    ids = make_namer(bytes(32))(b"".join(parts), array("Q", accumulate(plain)))
+    pack, data, table = encode_pack(
+        PackKey.make(seal, None), bodies, [1] * len(plain), ids, array("I", plain), seal
+    )
+    await store.put(pack_name(pack), data)
+    offsets = table.offsets()
+    rows = b"".join(
+        encode_row(Run(pack, frame, 0, 1, offsets[frame], offsets[frame + 1] - offsets[frame], plain[frame]))
+        for frame in range(0, len(plain), 2)
+    )
+    budget = strandline.Budget(workers=2)
+    share = budget.share
+    out: Channel[bytes | memoryview] = Channel(1 << 20)
+
+    async def send() -> None:
+        with out:
+            source = PackSource(store, seal, [], {})
+            await egress.egress(Recipe(0, rows), source, out, id_key=bytes(32), share=share, cpu=budget.cpu)
+
+    Counted.most = Counted.there = 0
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(send)
+        made = b"".join([bytes(block) async for block in out])
+
+    assert made == b"".join(parts[::2])
+    assert Counted.most <= (share.pieces + share.width + 2) * (64 << 10)

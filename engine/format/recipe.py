@@ -38,6 +38,8 @@ PIECE_ROWS = 1024
 PIECE_ODDS = 256
 MAX_DEPTH = 8
 MAX_RUN = 1 << 30
+MOST_CHUNKS = (256 << 20) // 20
+"""Of a run: a pack's table has no room for more."""
 
 _RUN = struct.Struct("<B32sIIIIIQ")
 _HOLE = struct.Struct("<BQ")
@@ -95,9 +97,8 @@ def decode_row(data: bytes, at: int) -> tuple[Row, int]:
     run = Run(*_RUN.unpack_from(data, at)[1:])
     if not run.count or not run.length or not run.plain:
         raise Damaged("a recipe has an empty run")
-    if (
-        4 * run.count > run.length or run.count > run.plain
-    ):  # a frame has four bytes for each of its chunks' sizes
+    # A frame has four bytes for each of its chunks' sizes, and a pack's table twenty for each of all.
+    if 4 * run.count > run.length or run.count > min(run.plain, MOST_CHUNKS):
         raise Damaged("a recipe names chunks that are not in the frame")
     return run, size
 

@@ -41,6 +41,8 @@ NEAR_START = 128 << 10
 """An extent that begins before this offset is read from byte 0, so that the pack's header comes along."""
 
 MOST_ROWS = 16384
+MOST_CHUNKS = 1 << 18
+"""That a window has, unless one row alone has more."""
 
 Extent: TypeAlias = tuple[PackId, int, int]
 """(pack, start, end): bytes [start, end) of the pack."""
@@ -192,15 +194,15 @@ class PlainWindow:
         while at < len(rows) and count < most:
             row, ids, size = _decode(rows, at)
             more, behind_it = _touched(self.end, row.plain, isinstance(row, Run), page, behind)
-            if count and pages + more > most_pages:
+            chunks = row.count if isinstance(row, Run) else len(ids) // CHUNK_ID
+            if count and (pages + more > most_pages or slot + chunks > MOST_CHUNKS):
                 break
             if isinstance(row, Run):
                 runs.append(_Open(row, len(runs), self.end, slot))
-                slot += row.count
             else:
-                self.gaps.append((self.end, row.plain, slot, len(ids) // CHUNK_ID))
+                self.gaps.append((self.end, row.plain, slot, chunks))
                 self._taken.append((slot, ids))
-                slot += len(ids) // CHUNK_ID
+            slot += chunks
             self.end += row.plain
             pages, behind, at, count = pages + more, behind_it, at + size, count + 1
         self.next = at

@@ -177,10 +177,16 @@ fr_status fr_next_row(const uint8_t *rows, size_t size, size_t *at, int *kind, u
     *plain = u64(row[0] == 1 ? row + 53 : row + 1);
     if (row[0] == 1 && (u32(row + 41) == 0 || u32(row + 49) == 0 || *plain == 0))
         return FR_EMPTY_RUN;
-    if (row[0] == 1 && (u32(row + 41) > u32(row + 49) / 4 || u32(row + 41) > *plain)) /* a frame has four bytes for each chunk */
+    /* A frame has four bytes for each chunk, and a pack's table twenty. */
+    if (row[0] == 1 && (u32(row + 41) > u32(row + 49) / 4 || u32(row + 41) > *plain || u32(row + 41) > FR_MOST_RUN))
         return FR_NO_CHUNKS;
     *at += (size_t)length;
     return *plain > INT64_MAX ? FR_OTHER_SIZE : FR_OK;
+}
+
+static uint64_t chunks_of(const uint8_t *row)
+{
+    return row[0] == 1 ? u32(row + 41) : row[0] == 3 ? u32(row + 9) : 0;
 }
 
 fr_status fr_window_take(fr_window *window, const uint8_t *rows, size_t size, size_t *at, uint64_t start, const fr_limits *limits)
@@ -214,7 +220,7 @@ fr_status fr_window_take(fr_window *window, const uint8_t *rows, size_t size, si
             break;
         }
         more_pages = touched(window->end, plain, kind == 1, limits->page, &behind);
-        if (count > 0 && pages + more_pages > limits->most_pages)
+        if (count > 0 && (pages + more_pages > limits->most_pages || window->chunks + chunks_of(row) > FR_MOST_CHUNKS))
             break;
         if (kind == 1)
             pack = pack_number(window, table, table_size - 1, row + 1);

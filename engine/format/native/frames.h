@@ -12,6 +12,9 @@
 
 enum { FR_PACK = 32, FR_ID = 16 };
 
+/* Chunks that a window may have, unless one row alone has more, and chunks that a run can have: a pack's table has no room for more. */
+enum { FR_MOST_CHUNKS = 1 << 18, FR_MOST_RUN = (256 << 20) / 20 };
+
 /* How something went; `fr_words` has them in words. */
 typedef enum {
     FR_OK,

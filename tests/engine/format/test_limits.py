@@ -178,7 +178,8 @@ def test_rows_come_back(rows):
 
 
 @pytest.mark.parametrize(
-    ("count", "length", "plain"), [(11, 40, 99), (10, 40, 9), (0, 40, 99), (1, 0, 9), (1, 4, 0)]
+    ("count", "length", "plain"),
+    [(11, 40, 99), (10, 40, 9), (0, 40, 99), (1, 0, 9), (1, 4, 0), (13_421_773, 1 << 30, 1 << 30)],
 )
 def test_a_run_has_no_more_chunks_than_its_frames_have_room_for(count, length, plain):
     """Else a row of a few bytes could ask for gigabytes of ids."""

@@ -256,6 +256,20 @@ def test_pages_refuse_what_would_not_fit(native: bool) -> None:
         pages.add(memoryview(bytearray(7)))
 
 
+@pytest.mark.parametrize(
+    "native", [False, pytest.param(True, marks=pytest.mark.skipif(NATIVE is None, reason="not built"))]
+)
+def test_a_window_has_so_many_chunks_however_small_they_say_they_are(native: bool) -> None:
+    """Nothing has been fetched yet: rows alone must not ask for memory that no budget has."""
+    make = NATIVE.Window if native and NATIVE is not None else PlainWindow
+    rows = encode_row(Run(bytes(32), 0, 0, 100_000, 9, 400_000, 100_000)) * 200
+    window = make(rows, 0, 0, 1 << 20, 32, 16384, 400, 50)
+    assert (window.next, len(window.ids)) == (2 * 61, 16 * 200_000)
+
+    with pytest.raises((ValueError, Damaged), match="not in the frame"):
+        make(encode_row(Run(bytes(32), 0, 0, 13_421_773, 9, 1 << 30, 1 << 30)), 0, 0, 1 << 20, 32, 9, 400, 50)
+
+
 def test_rows_of_every_kind_add_up() -> None:
     rows: list[Row] = [Hole(10), Run(bytes(32), 0, 0, 1, 0, 9, 5), Hole(3), Run(bytes(32), 1, 0, 1, 9, 9, 7)]
     data = b"".join(map(encode_row, rows))

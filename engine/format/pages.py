@@ -101,7 +101,7 @@ class PlainPages:
 
     def _count(self, parts: list[tuple[int, int, int, int]]) -> list[int]:
         full = []
-        with self._counting:
+        with self._counting:  # else two threads may both find a page full
             for page, _, _, size in parts:
                 most = min(self._size, self._stream - page * self._size)
                 self._filled[page] += size

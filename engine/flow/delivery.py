@@ -253,9 +253,10 @@ async def deliver(
 
 @dataclass(frozen=True, slots=True)
 class _Begun:
-    """The word that what follows belongs to this window."""
+    """The word that what follows belongs to this window, which was made of so many bytes of *rows*."""
 
     window: Window
+    rows: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -273,7 +274,7 @@ def _weight(item: _Begun | _Piece) -> int:
     """Bytes that an item takes until it is used up, more or less."""
     if isinstance(item, _Piece):
         return max(item.size, RANGE // REQUESTS)
-    return RANGE // REQUESTS + len(item.window.ids)
+    return RANGE // REQUESTS + len(item.window.ids) + 2 * item.rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -342,9 +343,11 @@ async def _plan_reads(
 ) -> None:
     at = 0
     async for rows in batches:
+        place = 0
         for window in windows(rows, at, slots):
-            at = window.end
-            await fetched.submit(_Begun(window))
+            begun = _Begun(window, window.next - place)
+            place, at = window.next, window.end
+            await fetched.submit(begun)
             for number, extent in enumerate(window.extents):
                 pack, begin, end = extent
                 for start in range(begin, end, RANGE):

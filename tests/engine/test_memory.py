@@ -25,8 +25,13 @@ class Source:
         yield self
     source = SourceIdentity("made", "made")
     async def streams(self):
-        yield SourceStream("stream", "dump", self.read)
+        kind = "pages" if len(sys.argv) > 5 else "dump"
+        yield SourceStream("stream", kind, self.read, page_size=8192 if kind == "pages" else 0)
     async def read(self):
+        if len(sys.argv) > 5:
+            for block in scattered(int(sys.argv[5])):
+                yield block
+            return
         rng = random.Random(1)
         words = [rng.randbytes(3000) + b"a line of text that comes again and again " * 90 for _ in range(300)]
         for made in range(0, SIZE, 1 << 20):
@@ -37,6 +42,22 @@ class Source:
         async for block in job.base[0].read():
             pass
         return RestoreEnd()
+
+def scattered(days):
+    # A table of pages, a twentieth of which changes every day; one in eight is empty, and so is the first quarter.
+    count, rng = SIZE // 8192, random.Random(2)
+    versions = [0] * count
+    for day in range(days):
+        for number in rng.sample(range(count), count // 20):
+            versions[number] = day + 1
+    words = [rng.randbytes(2000) + b"a line of text that comes again and again " * 160 for _ in range(300)]
+    for first in range(0, count, 128):
+        pages = range(first, first + 128)
+        yield b"".join(
+            bytes(8192) if number % 8 == 5 or 4 * number < count
+            else (b"%d %d" % (number, versions[number]) + words[(number * 7 + versions[number]) % 300])[:8192]
+            for number in pages
+        )
 
 async def main():
     place, what = sys.argv[1], sys.argv[2]
@@ -78,6 +99,30 @@ def test_full_unchanged_full_and_restore_stay_within_their_memory(tmp_path: Path
             spoil(tmp_path / "r" / "target" / "stream")
 
     assert max(peaks.values()) <= allowed, peaks
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+@pytest.mark.parametrize("allowed", [256 << 20, 160 << 20])
+def test_a_stream_of_many_days_and_holes_is_restored_within_the_memory(tmp_path: Path, allowed: int) -> None:
+    def run(what: str, day: int) -> int:
+        words = [str(tmp_path / "r"), what, str(160 << 20), str(allowed), str(day)]
+        done = subprocess.run(
+            [sys.executable, "-c", CHILD, *words],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        return int(done.stdout) * 1024
+
+    run("init", 0)
+    for day in range(6):
+        run("backup", day)
+    peaks = [run("restore", 5), run("restore to a file", 5)]
+    spoil(tmp_path / "r" / "target" / "stream")
+    peaks.append(run("restore onto it", 5))
+
+    assert max(peaks) <= allowed, peaks
 
 
 COMMAND = """

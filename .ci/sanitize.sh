@@ -54,5 +54,5 @@ LD_PRELOAD=$("$cc" -print-file-name=libasan.so)
 from strandline.engine.format import _frames
 for module in _chunks, _scan, _frames:
     assert "sanitize" in module.__file__, "these are not the modules that were just built"'
-"$python" -m pytest -qq -p no:cacheprovider tests/chunker/test_{kernels,naming,idset}.py tests/engine/format/test_window.py \
+"$python" -m pytest -qq -p no:cacheprovider tests/chunker/test_{kernels,naming,idset}.py tests/engine/format/test_window.py tests/engine/test_delivery.py \
     -k "not hashed and not library"

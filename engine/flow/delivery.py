@@ -22,7 +22,7 @@ from collections.abc import AsyncIterable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Protocol
+from typing import Any, Protocol
 
 import anyio
 from anyio import to_thread
@@ -196,57 +196,68 @@ async def deliver(
     assembly = _Assembly(sink, slots)
     keep = partial(_keep, assembly=assembly, picker=make_picker(id_key), unpackers=[])
     rooms: list[_Room] = []
-    async with anyio.create_task_group() as tasks:
+    lanes: list[Lane[Any, Any]] = []
+    try:
+        async with anyio.create_task_group() as tasks:
 
-        async def fetch(item: _Begun | _Piece) -> _Begun | _Fetched:
-            if isinstance(item, _Begun):
-                return item
-            async with requests:
-                if item.extent is None:
-                    return _Fetched(item, await source.read(item.pack, item.start, item.size), None)
-                if item.start == 0:
-                    data = await source.read(item.pack, item.start, item.size)
-                    return _Fetched(item, data, await source.key(item.pack, data))
-                async with (
-                    anyio.create_task_group() as both
-                ):  # the header is another request, but not another wait
-                    both.start_soon(source.key, item.pack)
-                    data = await source.read(item.pack, item.start, item.size)
-                return _Fetched(item, data, await source.key(item.pack))
-
-        async def open_batch(item: _Begun | list[_Sealed]) -> _Begun | _Opened:
-            if isinstance(item, _Begun):
-                return item
-            room = rooms.pop() if rooms else _Room(bytearray())
-            return await to_thread.run_sync(_open, item, room, limiter=cpu)
-
-        async def unpack(item: _Begun | _Step) -> _Begun | _Step:
-            if isinstance(item, _Begun):
-                return item
-            await to_thread.run_sync(keep, item, limiter=keeping)
-            item.frames.clear()
-            if item.room is not None:
-                item.room.users -= 1
-                if not item.room.users:
-                    rooms.append(item.room)
-            return item
-
-        fetched: Lane[_Begun | _Piece, _Begun | _Fetched] = Lane(tasks, fetch, share.pieces * RANGE, _weight)
-        opened: Lane[_Begun | list[_Sealed], _Begun | _Opened] = Lane(tasks, open_batch, share.width)
-        unpacked: Lane[_Begun | _Step, _Begun | _Step] = Lane(tasks, unpack, 2 * share.width)
-        tasks.start_soon(_plan_reads, batches, fetched, slots)
-        tasks.start_soon(_split_frames, fetched, opened)
-        tasks.start_soon(_place_frames, opened, unpacked, assembly)
-        digest = _Digest()
-        async with closing(unpacked.results()) as results:
-            async for item in results:
+            async def fetch(item: _Begun | _Piece) -> _Begun | _Fetched:
                 if isinstance(item, _Begun):
-                    digest.begin(item.window)
-                    for at, size, _, _ in item.window.gaps:
-                        await sink.gap(at, size)
-                        assembly.done(size)
-                else:
-                    await assembly.settle(item)
+                    return item
+                async with requests:
+                    if item.extent is None:
+                        return _Fetched(item, await source.read(item.pack, item.start, item.size), None)
+                    if item.start == 0:
+                        data = await source.read(item.pack, item.start, item.size)
+                        return _Fetched(item, data, await source.key(item.pack, data))
+                    async with (
+                        anyio.create_task_group() as both
+                    ):  # the header is another request, but not another wait
+                        both.start_soon(source.key, item.pack)
+                        data = await source.read(item.pack, item.start, item.size)
+                    return _Fetched(item, data, await source.key(item.pack))
+
+            async def open_batch(item: _Begun | list[_Sealed]) -> _Begun | _Opened:
+                if isinstance(item, _Begun):
+                    return item
+                room = rooms.pop() if rooms else _Room(bytearray())
+                return await to_thread.run_sync(_open, item, room, limiter=cpu)
+
+            async def unpack(item: _Begun | _Step) -> _Begun | _Step:
+                if isinstance(item, _Begun):
+                    return item
+                await to_thread.run_sync(keep, item, limiter=keeping)
+                item.frames.clear()
+                if item.room is not None:
+                    item.room.users -= 1
+                    if not item.room.users:
+                        rooms.append(item.room)
+                return item
+
+            fetched: Lane[_Begun | _Piece, _Begun | _Fetched] = Lane(
+                tasks, fetch, share.pieces * RANGE, _weight
+            )
+            opened: Lane[_Begun | list[_Sealed], _Begun | _Opened] = Lane(tasks, open_batch, share.width)
+            unpacked: Lane[_Begun | _Step, _Begun | _Step] = Lane(tasks, unpack, 2 * share.width)
+            lanes += (fetched, opened, unpacked)
+            tasks.start_soon(_plan_reads, batches, fetched, slots)
+            tasks.start_soon(_split_frames, fetched, opened)
+            tasks.start_soon(_place_frames, opened, unpacked, assembly)
+            digest = _Digest()
+            async with closing(unpacked.results()) as results:
+                async for item in results:
+                    if isinstance(item, _Begun):
+                        digest.begin(item.window)
+                        for at, size, _, _ in item.window.gaps:
+                            await sink.gap(at, size)
+                            assembly.done(size)
+                    else:
+                        await assembly.settle(item)
+    finally:
+        # Nobody is at work any more.  If this failed, the error's traceback keeps us until garbage is collected: not all of this, too.
+        assembly.close()
+        rooms.clear()
+        for lane in lanes:
+            lane.drop()
     assembly.check_end()
     return digest.finish()
 
@@ -542,6 +553,11 @@ class _Assembly:
         """Nothing more will come; the digest says what the bytes are, this that all of them have been handed over."""
         if self._left:
             raise Damaged("a stream's rows do not fill it", missing=self._left)
+
+    def close(self) -> None:
+        """Give all memory back."""
+        self._memory.clear()
+        self.pages = make_pages(PAGE, 0)
 
     def _grow(self, slots: int) -> None:
         memory = large_memory(slots * PAGE)

@@ -63,6 +63,10 @@ class Lane(Generic[T, R]):
         self._ended = True
         self._more.set()
 
+    def drop(self) -> None:
+        """Nobody works or takes any more: let go of what is left."""
+        self._queue.clear()
+
     async def results(self) -> AsyncIterator[R]:
         while True:
             while not self._queue:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import errno
+import gc
+import mmap
 import random
 import tempfile
+import weakref
 from array import array
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -272,3 +275,40 @@ async def test_of_packs_of_which_little_is_needed_no_more_is_held_than_of_others
 
     assert made == b"".join(parts[::2])
     assert Counted.most <= (share.pieces + share.width + 2) * (64 << 10)
+
+
+class Memory(mmap.mmap):
+    """That can be watched."""
+
+
+async def test_a_restore_that_fails_gives_its_pages_back_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Errors remember the calls that they came through, and those what they worked with, until garbage is collected: by then a
+    service may have tried again ten times."""
+    taken: list[weakref.ref[Memory]] = []
+
+    def large_memory(size: int) -> memoryview:
+        memory = Memory(-1, size)
+        taken.append(weakref.ref(memory))
+        return memoryview(memory)
+
+    store = Interrupting()
+    await create_repository(store, key=KEY, argon2=Argon2(memory_kib=64, iterations=1, lanes=1))
+    async with opened_repository(store, key=KEY, cache=tmp_path / "cache") as repo:
+        await strandline.backup(repo, FakeAgent([("a", "dump", RANDOM * 3)]), series="s")
+        monkeypatch.setattr(delivery, "large_memory", large_memory)
+        monkeypatch.setattr(delivery, "RANGE", 64 << 10)
+        for target in (tmp_path / "target", FakeAgent()):
+            taken.clear()
+            with anyio.CancelScope() as scope:
+                store.at, store.what = 12, scope.cancel
+                gc.disable()
+                try:
+                    await strandline.restore(repo, series="s", to=target)
+                finally:
+                    gc.enable()
+
+            assert scope.cancelled_caught
+            assert taken
+            assert [memory for memory in taken if memory() is not None] == []

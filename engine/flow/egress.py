@@ -133,14 +133,15 @@ async def levels(
 async def _collect(
     rows: bytes, source: PackSource, *, id_key: bytes, share: Share, cpu: anyio.CapacityLimiter
 ) -> bytes:
+    filled, size = _spans(rows)
+    if sum(length for _, length in filled) < size:  # of no bytes at all, as many as it likes
+        raise Damaged("a recipe's rows are a hole, which no row is")
     collected = bytearray()
     out: Channel[bytes | memoryview] = Channel(RANGE)
 
     async def send() -> None:
         with out:
-            await deliver(
-                _batch(rows), source, InOrder(out, _spans(rows)[1]), id_key=id_key, share=share, cpu=cpu
-            )
+            await deliver(_batch(rows), source, InOrder(out, size), id_key=id_key, share=share, cpu=cpu)
 
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(send)

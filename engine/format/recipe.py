@@ -7,7 +7,7 @@
 In a snapshot a recipe is a msgpack array: [depth, rows], rows as bytes.  A run's offset, counted from the pack's first
 byte, and length cover all frames it touches, from the first frame's u32 size on.  It may span many frames of one pack:
 its chunks follow each other there.  Neighbouring runs that continue each other in one pack are joined, as are neighbouring
-holes; a run never exceeds `MAX_RUN` bytes in the pack, and has no more chunks than a quarter of those bytes.
+holes; a run never exceeds `MAX_RUN` bytes in the pack, and has no more chunks than a quarter of those bytes, or `MOST_CHUNKS`.
 An empty stream has no rows.  All integers are little-endian.
 
 Rows larger than `INLINE` bytes are themselves stored as a stream, cut between rows: a piece ends after a row whose

@@ -21,7 +21,7 @@ from strandline.engine.format.config import (
 from strandline.engine.format.keyslot import Secrets
 from strandline.engine.format.names import config_name, pack_name
 from strandline.engine.format.pack import RAW, PackKey, encode_body, encode_pack, frame_size
-from strandline.engine.format.recipe import Recipe, Run, decode_rows
+from strandline.engine.format.recipe import Hole, Recipe, Run, decode_rows, encode_row
 from strandline.engine.format.sealed import ObjectSeal
 from strandline.engine.format.window import encode_taken
 from strandline.engine.ops.backup import backup
@@ -167,3 +167,20 @@ async def test_a_stored_recipe_that_says_that_chunks_are_there_already_is_damage
                 await restore(repo, series="shop", to=target, snapshot=snapshot.id[::-1])
 
     assert list(tmp_path.iterdir()) == []
+
+
+async def test_a_stored_recipe_whose_rows_are_a_hole_is_damaged(store):
+    """They are held in memory: nine bytes would ask for all there is."""
+    async with opened_repository(store, key=KEY) as repo:
+        data = random.Random(1).randbytes(100_000)
+        snapshot = (await backup(repo, Given("dump", {"dump.sql": data}), series="shop")).snapshot
+        forged = replace(snapshot.streams[0], recipe=Recipe(1, encode_row(Hole(1 << 26))))
+        await commit_snapshot(
+            store,
+            repo.seal,
+            replace(snapshot, id=snapshot.id[::-1], streams=(forged,)),
+            snapshot.finished + 1,
+        )
+
+        with pytest.raises(Damaged, match="a hole"):
+            await restore(repo, series="shop", to=Server("dump", {}), snapshot=snapshot.id[::-1])

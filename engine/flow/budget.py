@@ -24,7 +24,7 @@ A restore's share, with n requests at the same time:
     slabs     what is taken from there, before it is written past the system's cache         (s + 4 (w + 2)) x 1 MiB
     known     the stream's chunks that are looked for in it, 80 bytes each                  an eighth of the share
     blocks    being read, or named                                                           (w + 2) x (2 MiB + one longest chunk)
-    tables    held ready; being read                                                         4 MiB, 4 x (256 KiB, or one table)
+    tables    held ready, of some fifty packs; being read                                    8 MiB, 4 x (256 KiB, or one table)
 
 The index cache is memory-mapped: its pages belong to the operating system's cache, and it takes them back under pressure.
 
@@ -54,7 +54,7 @@ RANGE = 4 * MIB
 PAGE = MIB
 """Bytes of a page: what a restored stream is put together in."""
 OLDER_BLOCK = 2 * MIB
-TABLES = 4 * MIB
+TABLES = 8 * MIB
 TABLE = 4 * MIB
 """The largest table of a pack that a restore reads; they have some tens of kilobytes."""
 

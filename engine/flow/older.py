@@ -34,7 +34,7 @@ from ...chunker.cutter import make_cutter
 from ...chunker.idset import IdMap, common, zeros
 from ...chunker.naming import make_namer
 from ...chunker.params import CutParams
-from ..base.ids import CHUNK_ID
+from ..base.ids import CHUNK_ID, PackId
 from ..format.recipe import Row, Run, decode_rows, encode_row
 from ..format.window import encode_taken
 from .blocks import Block, Blocks
@@ -52,6 +52,9 @@ LEAST = 64 << 10
 SEGMENTS = 4
 AHEAD = 4
 """Tables that are read at the same time."""
+
+TOGETHER = 128
+"""Rows that are looked up together: of a stream that is in pieces there are a hundred thousand to a gigabyte."""
 
 ROW = 8
 """A row takes as much memory as so many chunks."""
@@ -112,6 +115,7 @@ class OlderFile(Supply):
         self._namer = make_namer(id_key)
         self._blocks = Blocks(share.width + 1, OLDER_BLOCK)
         self._most = max(1, share.known // SEGMENTS)
+        self._fetching = anyio.Semaphore(AHEAD)
         self._held: deque[_Segment] = deque()
         self._at = 0
         self._rest = b""
@@ -122,7 +126,7 @@ class OlderFile(Supply):
             if not self._expected:
                 await self._tables.expect(decode_rows(rows))
             async with anyio.create_task_group() as tasks:
-                lane: Lane[tuple[int, Row], list[Row | KnownRun]] = Lane(tasks, self._look_up, AHEAD)
+                lane: Lane[list[tuple[int, Row]], list[Row | KnownRun]] = Lane(tasks, self._look_up, 2)
                 tasks.start_soon(_submit, decode_rows(rows), lane)
                 segment = _Segment(0)
                 async with closing(lane.results()) as results:
@@ -137,12 +141,26 @@ class OlderFile(Supply):
             while self._held:
                 await self._release(out)
 
-    async def _look_up(self, item: tuple[int, Row]) -> list[Row | KnownRun]:
-        """What is known of a row's chunks, unless the older file is too short to have any of them."""
-        start, row = item
-        if isinstance(row, Run) and start < 2 * self._size and not self._ended:
-            return [*await self._tables.known(row, self._source, self._most)] or [row]
-        return [row]
+    async def _look_up(self, rows: list[tuple[int, Row]]) -> list[Row | KnownRun]:
+        """What is known of the rows' chunks, unless the older file is too short to have any of them."""
+        wanted = [row if isinstance(row, Run) and start < 2 * self._size else None for start, row in rows]
+        async with anyio.create_task_group() as tasks:
+            for pack in dict.fromkeys(row.pack for row in wanted if row is not None):
+                tasks.start_soon(self._fetch, pack)
+        found: list[Row | KnownRun] = []
+        for (_, row), wish in zip(rows, wanted, strict=True):
+            known = (
+                []
+                if wish is None or self._ended
+                else await self._tables.known(wish, self._source, self._most)
+            )
+            found += known or [row]
+        return found
+
+    async def _fetch(self, pack: PackId) -> None:
+        async with self._fetching:
+            if not self._ended:
+                await self._tables.fetch(pack, self._source)
 
     async def _hold(self, segment: _Segment, out: Channel[bytes]) -> None:
         await to_thread.run_sync(segment.close)
@@ -210,11 +228,17 @@ class OlderFile(Supply):
         return found
 
 
-async def _submit(rows: Iterable[Row], lane: Lane[tuple[int, Row], list[Row | KnownRun]]) -> None:
+async def _submit(rows: Iterable[Row], lane: Lane[list[tuple[int, Row]], list[Row | KnownRun]]) -> None:
     at = 0
+    some: list[tuple[int, Row]] = []
     for row in rows:
-        await lane.submit((at, row))
+        some.append((at, row))
         at += row.plain
+        if len(some) == TOGETHER:
+            await lane.submit(some)
+            some = []
+    if some:
+        await lane.submit(some)
     lane.end()
 
 

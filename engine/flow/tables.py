@@ -83,15 +83,22 @@ class Tables:
 
     async def known(self, row: Run, source: PackSource, most: int) -> list[KnownRun]:
         """The chunks of *row*, in runs of at most *most*; nothing, if its pack's table cannot be had, or is not worth it."""
-        async with self._reading.setdefault(row.pack, anyio.Lock()):
-            if row.pack in self._held:
-                self._held.move_to_end(row.pack)
-                held = self._held[row.pack]
-            else:
-                table = await self._read(row.pack, source)
-                held = None if table is None else (table, HeldTable.of(row.pack, table))
-                self._keep(row.pack, held)
+        held = await self._table(row.pack, source)
         return [] if held is None else _known(row, *held, most)
+
+    async def fetch(self, pack: PackId, source: PackSource) -> None:
+        """See to it that the pack's table is at hand, if it can be had and is worth it."""
+        await self._table(pack, source)
+
+    async def _table(self, pack: PackId, source: PackSource) -> tuple[PackTable, HeldTable] | None:
+        if pack in self._held:
+            self._held.move_to_end(pack)
+            return self._held[pack]
+        async with self._reading.setdefault(pack, anyio.Lock()):
+            if pack not in self._held:
+                table = await self._read(pack, source)
+                self._keep(pack, None if table is None else (table, HeldTable.of(pack, table)))
+            return self._held[pack]
 
     async def _read(self, pack: PackId, source: PackSource) -> PackTable | None:
         number = self._numbers.get(pack)

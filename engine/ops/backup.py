@@ -337,6 +337,8 @@ class _Backup:
                 on_stored=tally.on_stored,
             ) as session,
         ):
+            if lease is not None:
+                await session.adopt(lease.condemned | lost)
             renewal = Renewal(await self._sparse(index))
             context = IngestContext(
                 session=session,

@@ -7,7 +7,8 @@ only if the pack's table has that id there, tables carry a checksum, and LMDB sy
     tables    pack number u32 (big-endian) -> crc32 u32 | the pack's table (`format.pack`)
     packs     pack number u32 (big-endian) -> pack id (32)
     segments  segment's object name -> its pack numbers, u32 each
-    (main)    version; top, the highest number ever given; sparse:<sha-256 of a series> -> frames that its last full had little of
+    (main)    version; top, the highest number ever given; sparse:<sha-256 of a series> -> frames that its last full had little of;
+              noted:<pack id> -> the table of a pack that is stored, and that no segment names yet
 
 A place is a pack's number and the chunk's number in it.  What a segment brings becomes a run in each of 256 buckets, and takes in the
 newest of those before it that are not much larger: so a bucket has few runs, whatever the index has grown to, a chunk is written
@@ -35,6 +36,7 @@ from array import array
 from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Container, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
@@ -76,6 +78,7 @@ NEAR = 64
 """Chunks further on in a table that are looked at before the database is asked."""
 
 _VERSION = b"3"
+_NOTED = b"noted:"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -326,6 +329,29 @@ class Index:
         """All packs that lookups may name."""
         return frozenset(self._packs.values())
 
+    def note(self, pack: PackId, table: PackTable) -> None:
+        """Remember a pack that is stored and that no segment names yet: a run that dies now is not in vain for the next one here."""
+        with self._env.begin(write=True) as txn:
+            txn.put(_noted_key(pack), table.encode())
+
+    def noted(self) -> list[tuple[PackId, PackTable]]:
+        """What runs have noted, and not published."""
+        found = []
+        with self._env.begin() as txn:
+            cursor = txn.cursor()
+            more = cursor.set_range(_NOTED)
+            while more and (key := bytes(cursor.key())).startswith(_NOTED):
+                with suppress(Damaged):
+                    found.append((key[len(_NOTED) :], PackTable.decode(cursor.value())))
+                more = cursor.next()
+        return found
+
+    def strike(self, packs: Iterable[PackId]) -> None:
+        """These need no note any more."""
+        with self._env.begin(write=True) as txn:
+            for pack in packs:
+                txn.delete(_noted_key(pack))
+
     def sparse(self, series: str) -> dict[PackId, bytes]:
         """The frames that the last full of *series* had little of (`renewal`), as this cache remembers them."""
         with self._env.begin() as txn:
@@ -339,6 +365,10 @@ class Index:
     def remember_sparse(self, series: str, frames: dict[PackId, bytes]) -> None:
         with self._env.begin(write=True) as txn:
             txn.put(_sparse_key(series), msgspec.msgpack.encode(frames))
+
+
+def _noted_key(pack: PackId) -> bytes:
+    return _NOTED + pack
 
 
 def _sparse_key(series: str) -> bytes:

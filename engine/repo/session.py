@@ -4,12 +4,13 @@
 
 `keep` takes groups and returns when there is room for them; `flush` returns when everything kept so far is stored.
 Now and then an index segment is published, at intervals that double up to `LAST_SEGMENT` packs: an interrupted run loses no more of
-its deduplication than those.  A run whose only pack stays below `EMBED` never stores it: it travels inside the snapshot.
+its deduplication than those, and not even them where the next run has the same index cache, which has a note of each pack (`adopt`).
+A run whose only pack stays below `EMBED` never stores it: it travels inside the snapshot.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Container, Sequence
 from contextlib import asynccontextmanager, suppress
 
 import anyio
@@ -18,6 +19,7 @@ from anyio import to_thread
 from anyio.abc import TaskGroup
 
 from ...store.base import Store
+from ...store.errors import ObjectMissing
 from ..base.ids import PackId
 from ..base.memory import large_memory
 from ..format.config import Config
@@ -190,6 +192,9 @@ class Session:
         self.stored_bytes += size
         self._on_stored(size)
         self._tables.append((ident, table, groups))
+        if self.index is not None:
+            with suppress(lmdb.Error):
+                await to_thread.run_sync(self.index.note, ident, table, limiter=self._cpu)
         if len(self._tables) >= self._segment_after or len(self.claims) > self._most_claims:
             await self.publish()
         self._sending -= 1
@@ -224,7 +229,32 @@ class Session:
             with suppress(lmdb.Error):
                 await to_thread.run_sync(self.index.add, name, rows, limiter=self._cpu)
                 self.index.sizes[name] = self.segments[name]
+                await to_thread.run_sync(self.index.strike, [pack for pack, _ in rows], limiter=self._cpu)
             self._forget(tables)
+
+    async def adopt(self, condemned: Container[PackId]) -> None:
+        """Publish the packs that runs before this one stored here and did not come to publish, if they are there still."""
+        if self.index is None:
+            return
+        try:
+            noted = await to_thread.run_sync(self.index.noted)
+        except lmdb.Error:
+            return
+        known = self.index.packs()
+        rows = []
+        for pack, table in noted:
+            if pack not in known and pack not in condemned:
+                with suppress(ObjectMissing):
+                    await self._store.stat(pack_name(pack))
+                    rows.append((pack, table))
+        if rows:
+            name = await self._put_segment(rows)
+            with suppress(lmdb.Error):
+                await to_thread.run_sync(self.index.add, name, rows, limiter=self._cpu)
+                self.index.sizes[name] = self.segments[name]
+        if noted:
+            with suppress(lmdb.Error):
+                await to_thread.run_sync(self.index.strike, [pack for pack, _ in noted])
 
     def _forget(self, tables: list[tuple[PackId, PackTable, list[Group]]]) -> None:
         """These packs' chunks are found in the index from now on, or not at all."""

@@ -232,7 +232,7 @@ async def test_death_at_any_step_of_a_merge_forgets_nothing(tmp_path: Path) -> N
                 assert len(await listed(store)) <= 2
         if not died:
             break
-    assert calls > FAN + 8
+    assert calls > FAN + 1  # the removed segments go in one batch
 
 
 async def test_two_that_merge_the_same_at_once_do_no_harm(tmp_path: Path) -> None:

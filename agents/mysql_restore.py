@@ -121,17 +121,21 @@ async def _prepared(connection: MySQLConnection) -> AsyncIterator[None]:
     were = await connection.variables(*_MEANWHILE)
     changed = [name for name, value in were.items() if value.upper() not in ("DISABLED", _MEANWHILE[name])]
     try:
-        for name in changed:
-            await connection.execute(f"SET GLOBAL {name} = {_MEANWHILE[name]}")
+        # None of them takes time, and half-way it would not be known what is set.
+        with anyio.CancelScope(shield=True):
+            for name in changed:
+                await connection.execute(f"SET GLOBAL {name} = {_MEANWHILE[name]}")
         yield
         await connection.execute(
             "FLUSH NO_WRITE_TO_BINLOG ENGINE LOGS"
         )  # from here on it survives a power cut
     finally:
-        with anyio.CancelScope(shield=True), anyio.move_on_after(10):
-            for name in changed:
-                with suppress(AgentError):  # it is gone: it has its own settings when it comes back
-                    await connection.execute(f"SET GLOBAL {name} = {were[name]}")
+        # A connection that was cancelled within a statement is of no use any more.
+        with anyio.CancelScope(shield=True), anyio.move_on_after(10), suppress(AgentError):
+            async with connected(connection.settings) as another:
+                for name in changed:
+                    with suppress(AgentError):  # it is gone: it has its own settings when it comes back
+                        await another.execute(f"SET GLOBAL {name} = {were[name]}")
 
 
 async def _restore(settings: MySQLSettings, connection: MySQLConnection, job: RestoreJob) -> RestoreEnd:

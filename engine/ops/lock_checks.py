@@ -1,7 +1,6 @@
 """What `doctor` proves of object lock: whatever a snapshot within the retention needs is locked until its time plus the retention.
 
-The store is asked for each lock, whatever is known of it here.  Memory: 40 bytes for each pack
-of the repository, one rollup, and the names of the logs of one series that are young.
+The store is asked for each lock, whatever is known of it here.  Memory: 40 bytes for each pack of the repository, and one snapshot.
 """
 
 from __future__ import annotations
@@ -11,25 +10,27 @@ from bisect import bisect_left
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from itertools import islice
+from itertools import groupby, islice
 
 import anyio
 
 from ...store.errors import ObjectMissing
 from ...store.retention import DAY, Retention
+from ..base.errors import Damaged
 from ..base.ids import PackId
 from ..flow.budget import Budget, Share
-from ..flow.closing import closing
-from ..format.names import CONFIG, KEYS, PACKS, pack_name, parse_pack
+from ..format.names import CONFIG, KEYS, PACKS, pack_name, parse_pack, utc_micros
 from ..format.snapshot import Snapshot
 from ..repo.guard import AT_ONCE, Guard
 from ..repo.repository import Repository
-from ..repo.rollups import Rollup, read_names, read_rollups
-from ..repo.snapshots import list_loose
+from ..repo.snapshots import SnapshotName
 from .finding import Check, Finding, Patient, Severity
 from .retention import packs_of, readable
 
 SHOWN = 3
+LONGEST_RUN = 7 * DAY
+"""Seconds that a backup may have taken: its name has when it began, and the retention counts from its end."""
+
 _BATCH = 1000
 _ID = 32
 
@@ -103,56 +104,46 @@ class _Survey:
 
     async def run(self) -> None:
         repo, budget = self.repo, Budget()
-        series = sorted({one.series for one in await list_loose(repo.store)})
-        loose = {name: await list_loose(repo.store, name) for name in series}
-        rollups = {name: await read_rollups(repo.store, repo.seal, name) for name in series}
+        names = await repo.snapshots()
         # After the snapshots: what they name was stored before them.
         async for info in repo.store.scan(PACKS):
             if (pack := parse_pack(info.name)) is not None:
                 self.packs.add(pack)
         async with budget.admit() as share:
-            for name in series:
-                await self._series(
-                    name, {one.name for one in loose.pop(name)}, rollups.pop(name), share, budget.cpu
-                )
+            for _, ours in groupby(names, key=lambda name: name.series):
+                await self._series(list(ours), share, budget.cpu)
         if self.latest:
             opening = [info.name for prefix in (CONFIG, KEYS) async for info in repo.store.scan(prefix)]
             await self._prove(iter([(name, self.latest) for name in opening]))
         await self._prove(iter(self.packs))
 
-    async def _series(
-        self, series: str, loose: set[str], rollups: list[Rollup], share: Share, cpu: anyio.CapacityLimiter
-    ) -> None:
-        """What a log snapshot needs, its chain needs too, from the full on: so first what each chain needs."""
+    async def _series(self, names: list[SnapshotName], share: Share, cpu: anyio.CapacityLimiter) -> None:
+        """From the newest back: what a log snapshot needs, its chain needs too, down to the full."""
         now, keep = self.guard.locks.now(), self.guard.locks.rule.keep
-        chains: dict[str, float] = {}
-        async with closing(self.repo.each(series)) as every:
-            async for _, snapshot in every:
-                own = snapshot.finished / 1e6 + keep
-                if own > now:
-                    base = snapshot.base or snapshot.id
-                    chains[base] = max(chains.get(base, 0.0), own)
-        rolled: dict[str, float] = {}
+        chain, base = 0.0, ""
         batch: list[tuple[str, float]] = []
-        async with closing(self.repo.each(series)) as every:
-            async for name, snapshot in every:
-                need = chains.get(snapshot.base or snapshot.id, 0.0)
-                if not need:
-                    continue
-                self.snapshots += snapshot.finished / 1e6 + keep > now
-                self.latest = max(self.latest, need)
-                if name.name in loose:
-                    batch.append((name.name, need))
-                else:
-                    rolled[f"{name.utc}-{name.id}"] = need
-                await self._packs_of(snapshot, name.name, need, share, cpu)
-                if len(batch) >= _BATCH:
-                    await self._prove(iter(batch))
-                    batch.clear()
-        for rollup in rollups if rolled else ():
-            tails = await read_names(self.repo.store, self.repo.seal, rollup)
-            if need := max((rolled.get(tail, 0.0) for tail in tails), default=0.0):
-                batch.append((rollup.at.name, need))
+        for name in reversed(names):
+            if not chain and utc_micros(name.utc) / 1e6 + keep + LONGEST_RUN < now:
+                break
+            try:
+                snapshot = await self.repo.load(name)
+            except (ObjectMissing, Damaged):
+                continue  # `check` speaks of it; nothing can be said of what it needs
+            own = snapshot.finished / 1e6 + keep
+            need = max(own if own > now else 0.0, chain)
+            if not need:
+                continue
+            self.snapshots += own > now
+            self.latest = max(self.latest, need)
+            batch.append((name.name, need))
+            await self._packs_of(snapshot, name.name, need, share, cpu)
+            if snapshot.mode == "log":
+                chain, base = need, snapshot.base
+            elif snapshot.id == base:
+                chain, base = 0.0, ""
+            if len(batch) >= _BATCH:
+                await self._prove(iter(batch))
+                batch.clear()
         await self._prove(iter(batch))
 
     async def _packs_of(

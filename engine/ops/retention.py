@@ -15,10 +15,9 @@ from collections.abc import AsyncIterator
 import anyio
 
 from ...store.errors import ObjectMissing
-from ..base.errors import Lost
+from ..base.errors import Damaged, Lost
 from ..base.ids import PackId
 from ..flow.budget import Share
-from ..flow.closing import closing
 from ..flow.egress import stream_rows
 from ..flow.source import PackSource
 from ..format.names import PACKS, pack_name
@@ -26,9 +25,8 @@ from ..format.recipe import Run
 from ..format.snapshot import Snapshot
 from ..repo.guard import Guard
 from ..repo.repository import Repository
-from ..repo.rollups import list_rollups
 from ..repo.session import Session
-from ..repo.snapshots import SnapshotName, list_loose
+from ..repo.snapshots import SnapshotName
 
 
 async def lock_full(guard: Guard, snapshot: Snapshot, session: Session) -> None:
@@ -83,43 +81,39 @@ async def _cover_chain(
     share: Share,
     cpu: anyio.CapacityLimiter,
 ) -> float:
-    """Lock every snapshot from the full that *snapshot*'s chain began with to its newest, and their packs; rolled up or not."""
-    series, since = snapshot.series, snapshot.base_utc
-    loose = {name.name for name in await list_loose(repo.store, series, since=since)}
-    rollups = [one.name for one in await list_rollups(repo.store, series, since=since)]
-    until = await guard.cover(rollups, least)
-    async with closing(repo.each(series)) as every:
-        async for name, one in every:
-            if name.utc < since:
-                continue
-            objects = [name.name] if name.name in loose else []
-            until = min(until, await _cover_snapshot(guard, repo, objects, name, one, least, share, cpu))
+    """Lock every snapshot from the full that *snapshot*'s chain began with to its newest, and their packs."""
+    names = await repo.snapshots(snapshot.series)
+    first = next((at for at, name in enumerate(names) if name.id == snapshot.base), 0)
+    until = float("inf")
+    for name in names[first:]:
+        try:
+            until = min(until, await cover_snapshot(guard, repo, name, least, share, cpu))
+        except (ObjectMissing, Damaged):
+            continue  # forgotten meanwhile, or never whole: no lock makes it readable; `doctor` speaks of it
     return until
 
 
-async def _cover_snapshot(
+async def cover_snapshot(
     guard: Guard,
     repo: Repository,
-    objects: list[str],
     name: SnapshotName,
-    snapshot: Snapshot,
     least: float,
     share: Share,
     cpu: anyio.CapacityLimiter,
 ) -> float:
-    """Lock *objects*, which hold the snapshot, and the packs that it names."""
+    """Lock one snapshot's object and the packs that it names; not its chain, nor what opens the repository."""
     remembered = f"@all/{name.name}"
     (until,) = await guard.look([remembered])
     if until >= least:
         return until
+    snapshot = await repo.load(name)
     if readable(repo, snapshot):
         packs = {pack_name(pack) async for pack in packs_of(repo, snapshot, share, cpu)}
     else:
         # What a recipe names that is stored as a stream only a reader sees.  All packs are more than need be, and enough.
         packs = {info.name async for info in repo.store.scan(PACKS)}
-    until = await guard.cover([*objects, *packs], least)
-    if until < float("inf"):  # else it lies in a rollup, with all that it needs
-        await guard.learn({remembered: until})
+    until = await guard.cover([name.name, *packs], least)
+    await guard.learn({remembered: until})
     return until
 
 

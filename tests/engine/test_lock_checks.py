@@ -166,31 +166,3 @@ async def test_without_object_lock_it_says_nothing_and_a_bucket_without_it_is_an
 
     assert found.severity == "error"
     assert "the bucket has none" in found.message
-
-
-async def test_logs_that_were_rolled_up_stay_locked_with_their_chain_and_are_proven(world, monkeypatch):
-    monkeypatch.setattr("strandline.engine.ops.rolling.EVERY", 8)
-    monkeypatch.setattr("strandline.engine.ops.rolling.KEEP", 2)
-    for _ in range(30):
-        world.clock.now += DAY
-        await world.back_up("log")
-    rollups = [
-        name
-        for name, versions in world.bucket.versions.items()
-        if name.startswith("rollups/") and versions[-1].data is not None
-    ]
-    assert rollups
-
-    (well,) = await examine(world)
-    assert well.severity == "ok"
-    assert set(rollups) <= set(world.asked())
-    version = world.bucket.versions[rollups[-1]][0]
-    until, version.until = version.until, 0.0
-    (short,) = await examine(world)
-    assert short.severity == "error" and rollups[-1] in short.message
-    version.until = until
-
-    newest = list(world.taken)[-1]
-    world.clock.now += RULE.keep - 1
-    await world.bucket.ransack()
-    await world.check_restored(newest)

@@ -97,6 +97,8 @@ class _Check:
     shapes: dict[PackId, _Shape] = field(default_factory=dict)
     named: set[PackId] = field(default_factory=set)
     seen: set[str] = field(default_factory=set)
+    rolled: str = ""
+    """The rollup that is being looked at; empty: snapshots in objects of their own are."""
     emit: Emit = lambda _: None
 
     async def run(self, emit: Emit) -> CheckReport:
@@ -221,6 +223,7 @@ class _Check:
         if tuple(stretches([record.snapshot for record in records])) != rollup.head.stretches:
             self._error(name.name, "says something else of its snapshots than they do")
         prefix = series_prefix(name.series)
+        self.rolled = name.name
         for record in records:
             await self._snapshot(repo, prefix + record.tail, record.snapshot, share)
 
@@ -251,8 +254,20 @@ class _Check:
     async def _bad_stream(
         self, repo: Repository, name: str, stream: StreamRecord, error: BaseException
     ) -> None:
-        if await _is_stored(repo, name):  # else it was removed meanwhile, and its packs are nobody's
+        if await self._is_kept(repo, name):  # else it was removed meanwhile, and its packs are nobody's
             self._error(name, f"stream {stream.name!r}: {error}")
+
+    async def _is_kept(self, repo: Repository, name: str) -> bool:
+        """Whether the snapshot is still there: in its object, in the rollup that we have it from, or in one that it went into since."""
+        if await _is_stored(repo, self.rolled or name):
+            return True
+        try:
+            await repo.load(name)
+        except ObjectMissing:
+            return False
+        except Damaged:
+            pass
+        return True
 
     async def _stream(
         self,

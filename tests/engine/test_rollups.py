@@ -464,3 +464,45 @@ async def test_months_of_logs_each_minute_are_listed_from_few_objects(tmp_path: 
         chosen = await plan_of(repo, found, BEGIN + 20_000 * MINUTE)
         assert len(chosen.logs) == 20_000 - 20_000 // 1440 * 1440
         assert len(await repo.snapshots(SERIES)) == minutes + minutes // 1440 + 1
+
+
+async def test_check_finds_a_lost_pack_that_only_rolled_up_logs_need(tmp_path: Path) -> None:
+    store, database = await made(), Database()
+    async with opened_repository(store, key=KEY, cache=tmp_path) as repo:
+        await database.full(repo)
+        before = await listed(store, "packs/")
+        await database.logged(repo, 300_000)
+        (pack,) = set(await listed(store, "packs/")) - set(before)
+        for _ in range(10):
+            await database.logged(repo)
+        assert len(await listed(store, "rollups/")) == 1
+        await store.delete(pack)
+
+        report = await strandline.check(repo)
+
+        assert [message for _, message in report.errors if "missing or damaged" in message]
+
+
+async def test_check_finds_it_too_when_they_are_rolled_up_meanwhile(tmp_path: Path) -> None:
+    store, database = await made(), Database()
+
+    class Rolling(FaultyStore):
+        async def get(self, name: str, *, start: int = 0, size: int | None = None) -> bytes:
+            data = await super().get(name, start=start, size=size)
+            if name == log.name:
+                assert await roll_up(repo, "s", now=database.now)
+            return data
+
+    async with opened_repository(store, key=KEY, cache=tmp_path) as repo:
+        await database.full(repo)
+        before = await listed(store, "packs/")
+        log = await database.logged(repo, 300_000)
+        (pack,) = set(await listed(store, "packs/")) - set(before)
+        for _ in range(5):
+            await database.logged(repo)
+        await store.delete(pack)
+
+        report = await strandline.check(repo.over(Rolling(store)))
+
+        assert log.name not in await listed(store, "snapshots/")
+        assert [message for _, message in report.errors if "missing or damaged" in message]

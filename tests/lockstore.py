@@ -6,6 +6,7 @@ import hashlib
 import itertools
 import zlib
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 
 from anyio.lowlevel import checkpoint
@@ -108,18 +109,21 @@ class LockStore(MemoryStore):
             if not name.startswith(prefixes or ("",)):
                 continue
             for version in list(self.versions[name]):
-                for attempt in (self._shorten, self.delete_version):
-                    try:
-                        await attempt(name, version.id)
-                    except (StoreDenied, ObjectMissing):
-                        continue
+                if not await self._removed(name, version.id):
+                    with suppress(StoreDenied, ObjectMissing):
+                        self.set_lock(name, version.id, self._now() + 1, "governance")
+                    await self._removed(name, version.id)
             await self.delete(name)
             await self.replace(name, b"pay")
             if zlib.crc32(name.encode()) % 2:
                 await self.delete(name)
 
-    async def _shorten(self, name: str, version: str) -> None:
-        self.set_lock(name, version, self._now() + 1, "governance")
+    async def _removed(self, name: str, version: str) -> bool:
+        try:
+            await self.delete_version(name, version)
+        except StoreDenied:
+            return False
+        return True
 
     def first_versions(self, moment: float) -> ReadStore:
         """What `s3_versions` shows of a bucket."""

@@ -96,6 +96,20 @@ async def world(tmp_path: Path) -> World:
     return world
 
 
+async def test_the_attacker_of_these_tests_removes_what_is_not_locked_any_more_and_nothing_else(world):
+    await world.back_up()
+    locked = [name for name, versions in world.bucket.versions.items() if versions[0].until]
+    before = {name: world.bucket.versions[name][0] for name in locked}
+    await world.bucket.ransack()
+    assert {name: world.bucket.versions[name][0] for name in locked} == before
+    world.clock.now += RULE.keep + RULE.margin + 2
+
+    await world.bucket.ransack()
+
+    left = {version.data for versions in world.bucket.versions.values() for version in versions}
+    assert left == {None, b"pay"}
+
+
 async def test_all_that_a_snapshot_needs_is_locked_and_nothing_else_is(world):
     await world.back_up()
     await world.back_up("log")

@@ -420,7 +420,10 @@ class _Backup:
                 if self.mode == "full":
                     await lock_full(guard, snapshot, session)
                 else:
-                    await lock_log(guard, repo, snapshot, session, share, self.budget.cpu)
+                    gone = await lock_log(guard, repo, snapshot, session, share, self.budget.cpu)
+                    if gone:
+                        self._warn(_broken(gone))
+                        snapshot = msgspec.structs.replace(snapshot, warnings=tuple(self.warnings))
             # From the commit to its proof nothing may come between: a cancellation waits until both are done.
             with anyio.CancelScope(shield=True):
                 name = await commit_snapshot(repo.store, repo.seal, snapshot, _after(started, history.newest))
@@ -611,6 +614,14 @@ def _check_continuity(chain: Snapshot | None, streams: Sequence[SourceStream]) -
             raise BrokenChain(f"the log has a gap between {end.text} and {extent.first.text}")
         if extent.next.order > end.order:
             end = extent.next
+
+
+def _broken(gone: Sequence[str]) -> str:
+    more = f" and {len(gone) - 1} more" if len(gone) > 1 else ""
+    return (
+        f"the chain that this log backup continues lacks what it needs, or somebody overwrote it: {gone[0]}{more}; take a full backup, "
+        "and run `strandline check`: if this is an attack, what was locked is restored with `--as-of`"
+    )
 
 
 @asynccontextmanager

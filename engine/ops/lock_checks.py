@@ -1,6 +1,7 @@
 """What `doctor` proves of object lock: whatever a snapshot within the retention needs is locked until its time plus the retention.
 
-The store is asked for each lock, whatever is known of it here.  Memory: 40 bytes for each pack of the repository, and one snapshot.
+The store is asked for each lock, whatever is known of it here.  Memory: 40 bytes for each pack of the repository, and one snapshot or
+what is in one rollup.  A log whose parent or full is nowhere shows that something was removed.
 """
 
 from __future__ import annotations
@@ -8,9 +9,10 @@ from __future__ import annotations
 from array import array
 from bisect import bisect_left
 from collections.abc import AsyncIterator, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from itertools import groupby, islice
+from itertools import islice
 
 import anyio
 
@@ -19,11 +21,21 @@ from ...store.retention import DAY, Retention
 from ..base.errors import Damaged
 from ..base.ids import PackId
 from ..flow.budget import Budget, Share
-from ..format.names import CONFIG, KEYS, PACKS, pack_name, parse_pack, utc_micros
+from ..format.names import (
+    CONFIG,
+    KEYS,
+    PACKS,
+    pack_name,
+    parse_pack,
+    parse_rollup,
+    parse_snapshot,
+    utc_micros,
+)
 from ..format.snapshot import Snapshot
 from ..repo.guard import AT_ONCE, Guard
 from ..repo.repository import Repository
-from ..repo.snapshots import SnapshotName
+from ..repo.rollups import Rollup, find_rolled, read_rollups
+from ..repo.snapshots import SnapshotName, list_loose, named
 from .finding import Check, Finding, Patient, Severity
 from .retention import packs_of, readable
 
@@ -85,6 +97,39 @@ class _PackNeeds:
 
 
 @dataclass(slots=True)
+class _NewestFirst:
+    """A series' snapshots.  Of what is rolled up the records of few rollups are held at a time: of one, where they do not overlap."""
+
+    loose: list[SnapshotName]
+    rollups: list[Rollup]
+
+    async def run(self, repo: Repository) -> AsyncIterator[tuple[SnapshotName, str, Snapshot | None]]:
+        """Its name, the object that holds it, and its record where that is a rollup."""
+        loose = [(f"{one.utc}-{one.id}", one) for one in self.loose]
+        rollups = sorted(self.rollups, key=lambda one: one.head.last)
+        records: list[tuple[str, str, Snapshot]] = []
+        last = ""
+        while loose or rollups or records:
+            newest = max(rows[-1][0] if rows else "" for rows in (loose, records))
+            if rollups and rollups[-1].head.last >= newest:
+                rollup = rollups.pop()
+                with suppress(ObjectMissing, Damaged):  # `check` speaks of it
+                    found = await repo.records(rollup)
+                    records += [(one.tail, rollup.at.name, one.snapshot) for one in found]
+                    records.sort(key=lambda row: row[0])
+            elif records and records[-1][0] == newest:
+                tail, holder, snapshot = records.pop()
+                if tail != last:  # two rollups may hold it, and an object of its own besides
+                    yield named(snapshot.series, *tail.split("-")), holder, snapshot
+                last = tail
+            else:
+                tail, name = loose.pop()
+                if tail != last:
+                    yield name, name.name, None
+                last = tail
+
+
+@dataclass(slots=True)
 class _Survey:
     """*extend*: make locks longer that are too short, instead of reporting them."""
 
@@ -104,29 +149,40 @@ class _Survey:
 
     async def run(self) -> None:
         repo, budget = self.repo, Budget()
-        names = await repo.snapshots()
+        loose = await list_loose(repo.store)
+        rollups = await read_rollups(repo.store, repo.seal)
         # After the snapshots: what they name was stored before them.
         async for info in repo.store.scan(PACKS):
             if (pack := parse_pack(info.name)) is not None:
                 self.packs.add(pack)
         async with budget.admit() as share:
-            for _, ours in groupby(names, key=lambda name: name.series):
-                await self._series(list(ours), share, budget.cpu)
+            for series in sorted({one.series for one in loose} | {one.at.series for one in rollups}):
+                await self._series(
+                    _NewestFirst(
+                        [one for one in loose if one.series == series],
+                        [one for one in rollups if one.at.series == series],
+                    ),
+                    share,
+                    budget.cpu,
+                )
         if self.latest:
             opening = [info.name for prefix in (CONFIG, KEYS) async for info in repo.store.scan(prefix)]
             await self._prove(iter([(name, self.latest) for name in opening]))
         await self._prove(iter(self.packs))
 
-    async def _series(self, names: list[SnapshotName], share: Share, cpu: anyio.CapacityLimiter) -> None:
+    async def _series(self, every: _NewestFirst, share: Share, cpu: anyio.CapacityLimiter) -> None:
         """From the newest back: what a log snapshot needs, its chain needs too, down to the full."""
         now, keep = self.guard.locks.now(), self.guard.locks.rule.keep
         chain, base = 0.0, ""
         batch: list[tuple[str, float]] = []
-        for name in reversed(names):
+        rollups: dict[str, float] = {}
+        wanted: dict[str, str] = {}
+        async for name, holder, known in every.run(self.repo):
+            wanted.pop(name.id, None)
             if not chain and utc_micros(name.utc) / 1e6 + keep + LONGEST_RUN < now:
                 break
             try:
-                snapshot = await self.repo.load(name)
+                snapshot = known or await self.repo.load(name)
             except (ObjectMissing, Damaged):
                 continue  # `check` speaks of it; nothing can be said of what it needs
             own = snapshot.finished / 1e6 + keep
@@ -135,16 +191,22 @@ class _Survey:
                 continue
             self.snapshots += own > now
             self.latest = max(self.latest, need)
-            batch.append((name.name, need))
+            if known is None:
+                batch.append((holder, need))
+            else:
+                rollups[holder] = max(rollups.get(holder, 0.0), need)
             await self._packs_of(snapshot, name.name, need, share, cpu)
             if snapshot.mode == "log":
                 chain, base = need, snapshot.base
+                wanted |= {one: name.name for one in (snapshot.parent, snapshot.base) if one}
             elif snapshot.id == base:
                 chain, base = 0.0, ""
             if len(batch) >= _BATCH:
                 await self._prove(iter(batch))
                 batch.clear()
-        await self._prove(iter(batch))
+        for ident, of in wanted.items():
+            self.missing.add(f"snapshot {ident}", f" (of the chain of {of})")
+        await self._prove(iter([*batch, *rollups.items()]))
 
     async def _packs_of(
         self, snapshot: Snapshot, name: str, need: float, share: Share, cpu: anyio.CapacityLimiter
@@ -186,7 +248,8 @@ class _Survey:
         try:
             found = await locks.retention(name)
         except ObjectMissing:
-            self.missing.add(name)
+            if not await self._moved(name):
+                self.missing.add(name)
             return 0.0
         pack = parse_pack(name)
         if pack is not None and found.sha256 not in ("", pack.hex()):
@@ -197,6 +260,16 @@ class _Survey:
         if locks.rule.mode == "compliance" and found.mode == "governance":
             self.milder.add(name)
         return found.until
+
+    async def _moved(self, name: str) -> bool:
+        """Whether it went into a rollup since it was listed, which was locked by its PUT."""
+        repo = self.repo
+        if (parts := parse_snapshot(name)) is not None:
+            return await find_rolled(repo.store, repo.seal, parts[0], f"{parts[1]}-{parts[2]}") is not None
+        if (parts := parse_rollup(name)) is not None:
+            rollups = await read_rollups(repo.store, repo.seal, parts[0], every=True)
+            return any(f"{parts[1]}-{parts[2]}" in one.head.replaces for one in rollups)
+        return False
 
     async def _short(self, name: str, need: float, found: Retention) -> float:
         locks = self.guard.locks

@@ -1,8 +1,11 @@
 """Object lock: whatever a snapshot needs is locked before its commit, until its time plus the retention at least.
 
 A full needs the packs that its recipes name and what opens the repository; a log snapshot also every snapshot of its chain, back to the
-full.  The order is: write packs (locked by their PUTs), extend what was there before, PUT the snapshot (locked likewise): a run that
-ends in between has locked something for longer than it needed, never for shorter.
+full: those in objects of their own, and the rollups that hold the others, with the packs of all that is in them.  (The lock of an object
+whose snapshot was rolled up runs out below its delete marker; the rollup was locked before that was put there.)
+
+The order is: write packs (locked by their PUTs), extend what was there before, PUT the snapshot (locked likewise): a run that ends in
+between has locked something for longer than it needed, never for shorter.
 
 For how long a whole chain is locked is remembered by its last snapshot's id, so that the next log backup asks nobody.
 """
@@ -10,7 +13,8 @@ For how long a whole chain is locked is remembered by its last snapshot's id, so
 from __future__ import annotations
 
 import hashlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
 
 import anyio
 
@@ -20,13 +24,15 @@ from ..base.ids import PackId
 from ..flow.budget import Share
 from ..flow.egress import stream_rows
 from ..flow.source import PackSource
-from ..format.names import PACKS, pack_name
+from ..format.names import PACKS, ROLLUPS, SNAPSHOTS, pack_name
 from ..format.recipe import Run
 from ..format.snapshot import Snapshot
 from ..repo.guard import Guard
 from ..repo.repository import Repository
+from ..repo.rollups import TRIES, Rollup, list_rollups, read_rollups
 from ..repo.session import Session
-from ..repo.snapshots import SnapshotName
+from ..repo.snapshots import SnapshotName, list_loose, named
+from .operation import root_cause
 
 
 async def lock_full(guard: Guard, snapshot: Snapshot, session: Session) -> None:
@@ -44,9 +50,13 @@ async def lock_log(
     session: Session,
     share: Share,
     cpu: anyio.CapacityLimiter,
-) -> None:
-    """Lock what the log *snapshot*, about to be committed, needs: its own packs, and the chain that it continues."""
-    until = 0.0
+) -> list[str]:
+    """Lock what the log *snapshot*, about to be committed, needs: its own packs, and the chain that it continues.
+
+    Return the names of what that chain has lost, or what somebody overwrote.  All the rest is locked, but nothing of it is remembered of
+    the chain, so that the next log backup looks again, and says it again.
+    """
+    until, gone = 0.0, set[str]()
     while until < guard.needed:
         least = guard.least
         until = await _cover_new(guard, session, least)
@@ -54,9 +64,11 @@ async def lock_log(
         if chain < least:
             # Longer than need be: else the next log backup would find the next one of the chain too short.
             goal = least + guard.locks.rule.margin / 2
-            chain = await _cover_chain(guard, repo, snapshot, goal, share, cpu)
+            chain, gone = await _cover_chain(guard, repo, snapshot, goal, share, cpu)
         until = min(until, chain)
-    await _remember(guard, snapshot.id, until)
+    if not gone:
+        await _remember(guard, snapshot.id, until)
+    return sorted(gone)
 
 
 async def _cover_new(guard: Guard, session: Session, least: float) -> float:
@@ -80,41 +92,98 @@ async def _cover_chain(
     least: float,
     share: Share,
     cpu: anyio.CapacityLimiter,
-) -> float:
-    """Lock every snapshot from the full that *snapshot*'s chain began with to its newest, and their packs."""
-    names = await repo.snapshots(snapshot.series)
-    first = next((at for at, name in enumerate(names) if name.id == snapshot.base), 0)
-    until = float("inf")
-    for name in names[first:]:
-        try:
-            until = min(until, await cover_snapshot(guard, repo, name, least, share, cpu))
-        except (ObjectMissing, Damaged):
-            continue  # forgotten meanwhile, or never whole: no lock makes it readable; `doctor` speaks of it
-    return until
+) -> tuple[float, set[str]]:
+    """Lock the chain that *snapshot* continues; return until when, and what of it is gone."""
+    until, gone = 0.0, set[str]()
+    for _ in range(TRIES):
+        gone = set()
+        until = await _Cover(guard, repo, least, share, cpu, gone).chain(snapshot)
+        if not any(name.startswith((SNAPSHOTS, ROLLUPS)) for name in gone):
+            break  # else it may have been rolled up meanwhile, and then a new listing shows where
+    return until, gone
 
 
-async def cover_snapshot(
-    guard: Guard,
-    repo: Repository,
-    name: SnapshotName,
-    least: float,
-    share: Share,
-    cpu: anyio.CapacityLimiter,
-) -> float:
-    """Lock one snapshot's object and the packs that it names; not its chain, nor what opens the repository."""
-    remembered = f"@all/{name.name}"
-    (until,) = await guard.look([remembered])
-    if until >= least:
+@dataclass(slots=True)
+class _Cover:
+    """Locks what is there until *least*; each call returns until when all of that is locked.  *gone* is told of the rest."""
+
+    guard: Guard
+    repo: Repository
+    least: float
+    share: Share
+    cpu: anyio.CapacityLimiter
+    gone: set[str]
+
+    async def chain(self, snapshot: Snapshot) -> float:
+        """Every snapshot from the full that *snapshot*'s chain began with to its newest, wherever it lies, and their packs."""
+        repo, series, since = self.repo, snapshot.series, snapshot.base_utc
+        loose = await list_loose(repo.store, series, since=since)
+        names = await list_rollups(repo.store, series, since=since)
+        rollups = await read_rollups(repo.store, repo.seal, series, since=since, every=True)
+        first = next((at for at, name in enumerate(loose) if name.id == snapshot.base), 0)
+        last = next((at for at, name in enumerate(loose) if name.id == snapshot.parent), len(loose) - 1)
+        # Nobody can read these.
+        self.gone |= {name.name for name in names} - {rollup.at.name for rollup in rollups}
+        if since and not any(name.id == snapshot.base for name in loose):
+            self.gone.add(named(series, since, snapshot.base).name)
+        replaced = {tail for rollup in rollups for tail in rollup.head.replaces}
+        until = float("inf")
+        for name in loose[first : last + 1]:
+            until = min(until, await self.loose(name))
+        for rollup in rollups:
+            if rollup.at.tail not in replaced:
+                until = min(until, await self.rollup(rollup))
         return until
-    snapshot = await repo.load(name)
-    if readable(repo, snapshot):
-        packs = {pack_name(pack) async for pack in packs_of(repo, snapshot, share, cpu)}
-    else:
+
+    async def loose(self, name: SnapshotName) -> float:
+        """One snapshot's object and the packs that it names; not its chain, nor what opens the repository."""
+
+        async def read() -> list[Snapshot]:
+            return [await self.repo.load(name)]
+
+        return await self._object(name.name, read)
+
+    async def rollup(self, rollup: Rollup) -> float:
+        """The rollup, and the packs that its snapshots name."""
+
+        async def read() -> list[Snapshot]:
+            return [record.snapshot for record in await self.repo.records(rollup)]
+
+        return await self._object(rollup.at.name, read)
+
+    async def _object(self, name: str, read: Callable[[], Awaitable[list[Snapshot]]]) -> float:
+        guard, remembered = self.guard, f"@all/{name}"
+        (until,) = await guard.look([remembered])
+        if until >= self.least:
+            return until
+        try:
+            snapshots = await read()
+        except (ObjectMissing, Damaged):
+            self.gone.add(name)
+            return float("inf")
+        packs = await self._packs(name, snapshots)
+        lacking = set[str]()
+        until = await guard.cover([name, *packs], self.least, gone=lacking)
+        if lacking:
+            self.gone |= lacking
+        else:
+            await guard.learn({remembered: until})
+        return until
+
+    async def _packs(self, name: str, snapshots: list[Snapshot]) -> set[str]:
+        if all(readable(self.repo, one) for one in snapshots):
+            try:
+                return {
+                    pack_name(pack)
+                    for one in snapshots
+                    async for pack in packs_of(self.repo, one, self.share, self.cpu)
+                }
+            except Exception as error:
+                if not isinstance(root_cause(error), ObjectMissing | Damaged):
+                    raise
+                self.gone.add(name)
         # What a recipe names that is stored as a stream only a reader sees.  All packs are more than need be, and enough.
-        packs = {info.name async for info in repo.store.scan(PACKS)}
-    until = await guard.cover([name.name, *packs], least)
-    await guard.learn({remembered: until})
-    return until
+        return {info.name async for info in self.repo.store.scan(PACKS)}
 
 
 def readable(repo: Repository, snapshot: Snapshot) -> bool:

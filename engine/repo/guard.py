@@ -25,6 +25,7 @@ import lmdb
 from anyio import to_thread
 
 from ...store.base import Store
+from ...store.errors import ObjectMissing
 from ...store.retention import Retaining
 from ..base.errors import Damaged
 from ..format.names import CONFIG, DOCTOR, GC, INDEX, KEYS, LEASES, parse_pack
@@ -178,16 +179,17 @@ class Guard:
         until = self.locks.rule.until(self.began)
         await self.learn(dict.fromkeys(names, until))
 
-    async def cover(self, names: Iterable[str], least: float) -> float:
+    async def cover(self, names: Iterable[str], least: float, *, gone: set[str] | None = None) -> float:
         """Lock every one of *names* until *least* at least; return until when all of them are locked.
 
-        Raise `ObjectMissing` for what is not there, `Damaged` for a pack that somebody overwrote.
+        Raise `ObjectMissing` for what is not there, `Damaged` for a pack that somebody overwrote; with *gone* their names go there, and
+        all others are locked.
         """
         wanted = sorted(set(names))
         found = await self.look(wanted)
         earliest = min((until for until in found if until >= least), default=float("inf"))
         short = [name for name, until in zip(wanted, found, strict=True) if until < least]
-        return min(earliest, await self._extend(short, least)) if short else earliest
+        return min(earliest, await self._extend(short, least, gone)) if short else earliest
 
     async def cover_opening(self, least: float) -> float:
         """Lock what opens the repository, without which no pack is of use."""
@@ -199,7 +201,7 @@ class Guard:
         await self.learn({_OPENING: until})
         return until
 
-    async def _extend(self, names: list[str], least: float) -> float:
+    async def _extend(self, names: list[str], least: float, gone: set[str] | None) -> float:
         """Ask for each lock, and make it longer where it is too short."""
         left = iter(names)
         earliest = float("inf")
@@ -212,6 +214,9 @@ class Guard:
                 try:
                     until = await self._retain(name, least)
                 except Exception as error:
+                    if gone is not None and isinstance(error, ObjectMissing | Damaged):
+                        gone.add(name)
+                        continue
                     failed.append(error)
                     scope.cancel()
                     return

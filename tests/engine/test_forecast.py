@@ -13,9 +13,11 @@ from hypothesis import strategies as st
 from strandline.engine.base.costs import Account
 from strandline.engine.flow.recipes import RecipeBuilder
 from strandline.engine.format.keyslot import Argon2
+from strandline.engine.ops import rolling
 from strandline.engine.ops.restore import Target
 from strandline.engine.repo.keys import Key
 from strandline.engine.repo.repository import Repository, create_repository, opened_repository
+from strandline.engine.repo.rollups import list_rollups
 from strandline.store.s3 import S3Store
 
 import strandline
@@ -58,6 +60,25 @@ async def test_a_restore_to_an_empty_directory_asks_just_what_was_foretold(tmp_p
     assert also == (told, "")
     assert told == asked
     assert asked.down > len(DATA) + len(RANDOM) + MIB
+
+
+async def test_logs_that_are_rolled_up_are_foretold_with_the_rollups(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rolling, "EVERY", 8)
+    monkeypatch.setattr(rolling, "KEEP", 3)
+    async with opened_repository(await fresh(), key=KEY, cache=tmp_path / "cache") as repo:
+        agent = FakeAgent([("a", "dump", DATA)], log=[b""])
+        await back_up(repo, agent)
+        for number in range(20):
+            agent.log.append(random.Random(number).randbytes(MIB if number % 4 == 0 else 100))
+            await strandline.backup(repo, agent, series="s", mode="log")
+        assert len(await list_rollups(repo.store)) == 2
+
+        told = await forecast(repo)
+        asked = await restore(repo, tmp_path / "target")
+
+    assert told == (asked, "")
 
 
 async def test_one_stream_of_many_is_foretold_alone(tmp_path: Path) -> None:

@@ -29,6 +29,7 @@ from ...store.errors import ObjectMissing
 from ...store.retention import Retaining
 from ..base.errors import Damaged
 from ..format.names import CONFIG, DOCTOR, GC, INDEX, KEYS, LEASES, parse_pack
+from .keys import has_reader
 
 UNLOCKED = (LEASES, INDEX, GC, DOCTOR)
 """What begins so is written without a lock; everything else with one."""
@@ -192,11 +193,19 @@ class Guard:
         return min(earliest, await self._extend(short, least, gone)) if short else earliest
 
     async def cover_opening(self, least: float) -> float:
-        """Lock what opens the repository, without which no pack is of use."""
+        """Lock what opens the repository, without which no pack is of use; raise `Damaged` if no reader's key is left of it.
+
+        A writer's key goes on opening it then, and what is not listed is not extended: backups would go on until nothing opens them.
+        """
         (until,) = await self.look([_OPENING])
         if until >= least:
             return until
         names = [info.name for prefix in (CONFIG, KEYS) async for info in self.store.scan(prefix)]
+        if any(name.startswith(KEYS) for name in names) and not await has_reader(self.store):
+            raise Damaged(
+                "no key slot of a reader is left: nothing that is backed up could be restored",
+                hint="Somebody removed it, or overwrote it. Before its lock ends it is read with `--as-of`: put that object back.",
+            )
         until = await self.cover(names, least)
         await self.learn({_OPENING: until})
         return until

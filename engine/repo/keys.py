@@ -77,6 +77,12 @@ async def list_slots(store: ReadStore) -> list[KeySlot]:
     return [slot async for slot in _slots(store, strict=True)]
 
 
+async def has_reader(store: ReadStore) -> bool:
+    """Whether some slot that can be read says that it is a reader's."""
+    roles = [slot.role async for slot in _slots(store, strict=False)]
+    return "reader" in roles
+
+
 async def unlock(store: ReadStore, config: Config, key: Key) -> Secrets:
     """Return the secrets of the first slot that *key* opens, a reader's before a writer's; raise `WrongKey` if none does."""
     if config.secrets is not None:

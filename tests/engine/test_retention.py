@@ -290,6 +290,25 @@ async def test_a_writers_key_keeps_what_it_cannot_read_locked(world, monkeypatch
     await world.check_restored(list(world.taken)[-1])
 
 
+@pytest.mark.parametrize("attack", ["delete", "overwrite"])
+async def test_a_writer_does_not_go_on_for_ever_when_the_readers_key_is_gone(world, attack):
+    (reader,) = [name for name in world.bucket.versions if name.startswith("keys/")]
+    async with world.opened() as repo:
+        await add_slot(world.bucket, repo.config, repo.secrets, WRITER, role="writer", argon2=CHEAP)
+    await world.back_up(key=WRITER)
+    if attack == "delete":
+        await world.bucket.delete(reader)
+    else:
+        await world.bucket.replace(reader, b"theirs")
+    world.clock.now += RULE.margin + HOUR
+
+    for mode in ("log", "full"):
+        with pytest.raises(Damaged, match="no key slot of a reader is left"):
+            await world.back_up(mode, key=WRITER)
+
+    assert world.bucket.versions[reader][0].until > world.clock.now + 6 * DAY, "it is still to be had"
+
+
 async def test_a_bucket_without_object_lock_is_refused_before_the_source_is_asked(world):
     world.bucket.has_lock = False
     agent = FakeAgent([("a", "dump", BASE)], fails_at=0)

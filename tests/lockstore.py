@@ -25,6 +25,7 @@ class Version:
     modified: float
     until: float = 0.0
     mode: LockMode | None = None
+    checksum: bool = True
 
 
 class Clock:
@@ -49,6 +50,9 @@ class LockStore(MemoryStore):
         self.versions: dict[str, list[Version]] = {}
         self.has_lock = True
         self.skew = 0.0
+        self.checksums = (
+            "all"  # what retention tells: of "all" versions, or only of what was "put", or of "none"
+        )
         self._unlocked: tuple[str, ...] = ()
         self._ids = itertools.count()
 
@@ -69,7 +73,7 @@ class LockStore(MemoryStore):
 
     async def replace(self, name: str, data: Buffer) -> None:
         await super().replace(name, data)
-        self._add(name, bytes(data))
+        self._add(name, bytes(data)).checksum = False
 
     async def delete(self, name: str) -> None:
         await super().delete(name)
@@ -157,7 +161,8 @@ class _Locks(Retaining):
     async def retention(self, name: str) -> Retention:
         data, _ = await self._store._object(name)
         found = self._store.versions[name][-1]
-        return Retention(found.until, found.mode, found.id, hashlib.sha256(data).hexdigest())
+        told = self._store.checksums == "all" or (self._store.checksums == "put" and found.checksum)
+        return Retention(found.until, found.mode, found.id, hashlib.sha256(data).hexdigest() if told else "")
 
     async def retain(self, name: str, until: float, known: Retention) -> None:
         await checkpoint()

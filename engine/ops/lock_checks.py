@@ -251,8 +251,7 @@ class _Survey:
             if not await self._moved(name):
                 self.missing.add(name)
             return 0.0
-        pack = parse_pack(name)
-        if pack is not None and found.sha256 not in ("", pack.hex()):
+        if not await self.guard.is_ours(name, found):
             self.overwritten.add(name)
             return 0.0
         if found.until < need:

@@ -26,7 +26,7 @@ from anyio import to_thread
 
 from ...store.base import Store
 from ...store.errors import ObjectMissing
-from ...store.retention import Retaining
+from ...store.retention import Retaining, Retention
 from ..base.errors import Damaged
 from ..format.names import CONFIG, DOCTOR, GC, INDEX, KEYS, LEASES, parse_pack
 from .keys import has_reader
@@ -45,6 +45,9 @@ TOLD = 1000
 
 LOOK_AGAIN = 86400.0
 """Seconds for which it is believed that the bucket still locks objects."""
+
+WINDOW = 4 << 20
+"""Bytes that are read at a time of a pack whose checksum the store does not tell."""
 
 _BUCKET = "@bucket"
 _OPENING = "@opening"
@@ -141,6 +144,8 @@ class Guard:
     locks: Retaining
     known: KnownLocks
     began: float = field(init=False)
+    _checksums: bool | None = None
+    _reading: anyio.Lock = field(default_factory=anyio.Lock)
 
     def __post_init__(self) -> None:
         self.began = self.locks.now()
@@ -248,8 +253,7 @@ class Guard:
 
     async def _retain(self, name: str, least: float) -> float:
         found = await self.locks.retention(name)
-        pack = parse_pack(name)
-        if pack is not None and found.sha256 not in ("", pack.hex()):
+        if not await self.is_ours(name, found):
             raise Damaged(
                 "a pack was overwritten: somebody else writes to this bucket",
                 hint="Take the credentials away that this machine has, and restore as of a moment before: `--as-of`.",
@@ -260,6 +264,34 @@ class Guard:
         until = max(self.locks.rule.until(self.locks.now()), float(int(least) + 1))
         await self.locks.retain(name, until, found)
         return until
+
+    async def is_ours(self, name: str, found: Retention) -> bool:
+        """Whether what lies there has the bytes of which a pack's name has the digest; other names say nothing of that.
+
+        Mostly the store's own checksum tells.  Where it has none, although it keeps those of what we write, the pack is read: somebody
+        may have overwritten it without, and then *found* is the lock of his version.
+        """
+        pack = parse_pack(name)
+        if pack is None or found.sha256 == pack.hex():
+            return True
+        if found.sha256:
+            return False
+        async with self._reading:
+            return not await self._keeps_checksums() or await self._digest(name) == pack
+
+    async def _keeps_checksums(self) -> bool:
+        if self._checksums is None:
+            names = [info.name async for info in self.store.scan(CONFIG)]
+            found = [await self.locks.retention(name) for name in names[:1]]
+            self._checksums = any(one.sha256 for one in found)
+        return self._checksums
+
+    async def _digest(self, name: str) -> bytes:
+        digest, size = hashlib.sha256(), (await self.store.stat(name)).size
+        for start in range(0, size, WINDOW):
+            data = await self.store.get(name, start=start, size=min(WINDOW, size - start))
+            await to_thread.run_sync(digest.update, data)
+        return digest.digest()
 
     @property
     def _place(self) -> str:

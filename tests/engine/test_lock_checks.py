@@ -113,7 +113,9 @@ async def test_the_chain_of_a_log_snapshot_is_needed_for_as_long_as_that(world):
     assert base in found.message
 
 
-async def test_what_was_overwritten_or_removed_is_an_attack_or_a_loss(world):
+@pytest.mark.parametrize("checksums", ["all", "put"])
+async def test_what_was_overwritten_or_removed_is_an_attack_or_a_loss(world, checksums):
+    world.bucket.checksums = checksums
     pack, other = [name for name in locked(world) if name.startswith("packs/")][:2]
     await world.bucket.replace(pack, b"theirs")
     await world.bucket.delete(other)

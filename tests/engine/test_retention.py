@@ -318,7 +318,9 @@ async def test_a_bucket_without_object_lock_is_refused_before_the_source_is_aske
             await strandline.backup(repo, agent, series="s", now=world.clock.micros)
 
 
-async def test_a_pack_that_was_overwritten_is_noticed_when_its_lock_is_to_be_extended(world):
+@pytest.mark.parametrize("checksums", ["all", "put"], ids=["with a checksum", "without"])
+async def test_a_pack_that_was_overwritten_is_noticed_when_its_lock_is_to_be_extended(world, checksums):
+    world.bucket.checksums = checksums
     await world.back_up()
     world.clock.now += 1.5 * RULE.margin
     pack = next(name for name in world.bucket.versions if name.startswith("packs/"))
@@ -330,6 +332,23 @@ async def test_a_pack_that_was_overwritten_is_noticed_when_its_lock_is_to_be_ext
     assert "--as-of" in caught.value.hint
     async with world.opened() as repo:
         assert len(await repo.snapshots("s")) == 1
+
+
+async def test_a_store_that_keeps_no_checksums_is_believed_and_what_was_written_without_one_is_read(world):
+    world.bucket.checksums = "none"
+    await world.back_up()
+    world.clock.now += 1.5 * RULE.margin
+    await world.back_up(change=False)
+    assert any(name.startswith("packs/") for name in world.asked("retain"))
+    assert not [one for one in world.requests if one.kind == "get" and one.name.startswith("packs/")]
+
+    world.bucket.checksums = "put"
+    for name, versions in world.bucket.versions.items():
+        versions[0].checksum = not name.startswith("packs/")
+    world.clock.now += 1.5 * RULE.margin
+    await world.back_up(change=False)
+    assert any(name.startswith("packs/") for name in world.asked("retain"))
+    assert [one for one in world.requests if one.kind == "get" and one.name.startswith("packs/")]
 
 
 async def test_a_pack_that_is_removed_while_a_backup_runs_ends_it(world):

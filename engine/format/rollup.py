@@ -16,7 +16,8 @@ Head: a msgpack map (`Head`): what a list and a plan need, so that they read the
 rollups that it was made of, as `<utc>-<id>`: as long as they are still there, they are not read.  `stretches` say how the snapshots
 continue each other: in one, the extents of all snapshots cover the log from `first` to `next` without a gap, no snapshot's
 time is earlier than that of the one before, and each ends where its extents do.
-Names: `<utc>-<id>` of each snapshot, 40 bytes each, in ascending order, as one zstd frame.
+Names: `<utc>-<id>` of each snapshot, 40 bytes each, in ascending order, as one zstd frame; at least one, the first and the last of them
+as the head says.  A rollup of which that is not true does not count.
 Body: one zstd frame of as many u32 (little-endian), the records' sizes, and then the records: each snapshot's msgpack, byte for byte
 as it was sealed in its own object before.
 
@@ -26,7 +27,9 @@ bytes into values and back.  It does no I/O.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from itertools import accumulate, pairwise
 from typing import TypeAlias
 
@@ -47,6 +50,9 @@ MAX_NAMES = 8 << 20
 
 Tail: TypeAlias = str
 """`<utc>-<id>`: the last part of a snapshot's or a rollup's name."""
+
+
+_TAILS = re.compile(r"(?:[0-9]{8}T(?:[01][0-9]|2[0-3])[0-5][0-9][0-5][0-9]\.[0-9]{6}Z-[0-9a-f]{16})*")
 
 
 class Stretch(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -87,7 +93,15 @@ def decode_names(data: bytes) -> list[Tail]:
     text = _unsqueeze(data, MAX_NAMES).decode("ascii", errors="replace")
     if len(text) % NAME:
         raise Damaged("a rollup's names are cut off")
-    return [text[at : at + NAME] for at in range(0, len(text), NAME)]
+    names = [text[at : at + NAME] for at in range(0, len(text), NAME)]
+    if not _TAILS.fullmatch(text) or any(one >= other for one, other in pairwise(names)):
+        raise Damaged("a rollup's names are none, or in another order")
+    for day in {name[:8] for name in names}:
+        try:
+            datetime.strptime(day, "%Y%m%d").replace(tzinfo=UTC)
+        except ValueError as error:
+            raise Damaged("a rollup has a name of a day that never was") from error
+    return names
 
 
 def encode_body(records: Sequence[bytes]) -> bytes:
@@ -135,7 +149,7 @@ def decode_head(data: bytes) -> Head:
 
 def open_names(name: str, sealed: bytes, seal: ObjectSeal, head: Head) -> list[Tail]:
     names = decode_names(seal.open("rollup names", name.encode(), sealed))
-    if len(names) != head.count:
+    if len(names) != head.count or not names or (names[0], names[-1]) != (head.first, head.last):
         raise Damaged("a rollup has other names than it says")
     return names
 

@@ -125,6 +125,8 @@ async def read_head(store: ReadStore, seal: ObjectSeal, at: RollupName) -> Rollu
     opened = open_head(at.name, data[FIXED : FIXED + head], seal)
     if opened.series != at.series:
         raise Damaged("a rollup says that it is another series'", name=at.name)
+    if opened.last.partition("-")[0] != at.tail.partition("-")[0]:
+        raise Damaged("a rollup's last snapshot is another than its name says", name=at.name)
     return Rollup(at, opened, (head, names))
 
 

@@ -142,7 +142,8 @@ async def _rolled_too(
         prefix = series_prefix(rollup.at.series)
         first, last = prefix + rollup.head.first, prefix + rollup.head.last
         if any(first <= name.name <= last for name in logs):
-            twice |= {prefix + tail for tail in await read_names(store, seal, rollup)}
+            with suppress(ObjectMissing, Damaged):
+                twice |= {prefix + tail for tail in await read_names(store, seal, rollup)}
     return twice
 
 

@@ -14,7 +14,9 @@ import msgspec
 import pytest
 from strandline.engine.base.errors import NotFound
 from strandline.engine.format.keyslot import Argon2
-from strandline.engine.format.names import series_prefix
+from strandline.engine.format.names import parse_rollup, series_prefix
+from strandline.engine.format.rollup import FIXED, Head, encode_rollup
+from strandline.engine.format.snapshot import encode_snapshot
 from strandline.engine.ops import rolling
 from strandline.engine.ops.restore import entries, plan, plan_of, survey
 from strandline.engine.ops.rolling import roll_up
@@ -369,6 +371,62 @@ async def test_a_rollup_that_is_rotten_or_planted_hides_nothing_else(tmp_path: P
         full_again = await database.full(repo)
         assert (await repo.load(full_again.name)).id == full_again.snapshot.id
         assert len((await strandline.check(repo)).errors) == 3
+
+
+async def test_rotten_names_of_a_rollup_do_not_hide_the_logs_that_lie_beside_it(tmp_path: Path) -> None:
+    store, database = await made(), Database()
+    async with opened_repository(store, key=KEY, cache=tmp_path) as repo:
+        await database.full(repo)
+        for _ in range(10):
+            await database.logged(repo)
+        (rollup,) = await read_rollups(store, repo.seal, "s")
+        record = (await repo.records(rollup))[2]
+        beside = f"{series_prefix('s')}{record.tail}"
+        await store.put(beside, repo.seal.seal("snapshot", beside.encode(), encode_snapshot(record.snapshot)))
+        data = bytearray(await store.get(rollup.at.name))
+        data[FIXED + rollup.sealed[0] + 20] ^= 1
+        await store.replace(rollup.at.name, bytes(data))
+
+        catalogue = await repo.catalogue("s")
+
+        assert record.snapshot.id in [one.id for _, one in catalogue.loose]
+        assert rollup.at.name in dict((await strandline.check(repo)).errors)
+
+
+@pytest.mark.parametrize(
+    "hostile",
+    [
+        "20261122T101500.000000Z-00-0000000000000",
+        "20260230T101500.000000Z-0000000000000000",
+        "../../../../../../../../../../../etc/pas",
+    ],
+)
+async def test_a_rollup_with_names_that_are_none_hides_nothing_else(tmp_path: Path, hostile: str) -> None:
+    """Somebody with a writer's key made it."""
+    store, database = await made(), Database()
+    async with opened_repository(store, key=KEY, cache=tmp_path) as repo:
+        await database.full(repo)
+        for _ in range(20):
+            await database.logged(repo)
+        ids = [name.id for name in await repo.snapshots("s")]
+        first = (await read_rollups(store, repo.seal, "s"))[0]
+        (record, *_) = await repo.records(first)
+        elsewhere = msgspec.structs.replace(first.head.stretches[0].next, timeline="another")
+        stretch = msgspec.structs.replace(
+            first.head.stretches[0], count=1, first=elsewhere, next=elsewhere, extents=0
+        )
+        name = f"rollups/s/{hostile.partition('-')[0]}-{'0' * 16}"
+        if parse_rollup(name) is None:
+            name = f"rollups/s/{first.at.tail.partition('-')[0]}-{'0' * 16}"
+        head = Head("s", 1, hostile, hostile, len(record.data), (stretch,))
+        await store.put(name, encode_rollup(name, head, [hostile], [record.data], repo.seal))
+
+        assert [name.id for name in await repo.snapshots("s")] == ids
+        assert [one.id async for _, one in repo.each("s")] == ids
+        assert [one.id for _, one in await repo.load_all("s")] == ids
+        assert await restored(repo, "s") == database.expected(1)
+        await database.logged(repo)
+        assert name in dict((await strandline.check(repo)).errors)
 
 
 async def test_a_series_whose_newest_snapshots_are_all_rolled_up_goes_on(tmp_path: Path) -> None:

@@ -57,6 +57,9 @@ async def roll_up(repo: Repository, series: str, *, now: Now) -> int:
                 return 0
             name, data = await to_thread.run_sync(make_rollup, series, fit[part], repo.seal)
             await repo.store.put(name, data)
+            # What is deleted now is nowhere else: a server's word that it has kept the rollup is not enough.
+            if await repo.store.get(name) != data:
+                raise Damaged("a rollup was not stored as it was sent", name=name)
             await delete_all(repo.store, [series_prefix(series) + record.tail for record in fit[part]])
         current = await read_rollups(repo.store, repo.seal, series)
         alike = neighbours([rollup.head.plain for rollup in current])

@@ -1,8 +1,8 @@
 """Rollups: find, read, write, and remove what they replace.
 
 A snapshot moves from `snapshots/` into a rollup, and from a rollup into a larger one, and never back: PUT the rollup, create-only,
-and then DELETE what is in it; rollups that went into a larger one an hour later.  A rollup is never taken back: once it is there,
-others may rely on it.
+read it back, and then DELETE what is in it; rollups that went into a larger one an hour later.  A rollup is never taken back: once it
+is there, others may rely on it.
 
 So whoever lists `snapshots/` first and `rollups/` after it misses nothing, and meets some snapshots twice.  A rollup that is gone when
 it is to be read has been replaced by one that a new listing shows.  A death in between leaves both; the next one to roll up removes what

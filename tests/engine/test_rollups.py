@@ -13,6 +13,7 @@ import anyio
 import msgspec
 import pytest
 from strandline.engine.base.errors import NotFound
+from strandline.engine.base.events import Warned
 from strandline.engine.format.keyslot import Argon2
 from strandline.engine.format.names import parse_rollup, series_prefix
 from strandline.engine.format.rollup import FIXED, Head, encode_rollup
@@ -27,7 +28,7 @@ from strandline.engine.plan.segments import FAN
 from strandline.engine.repo.keys import Key, add_slot
 from strandline.engine.repo.repository import Repository, create_repository, opened_repository
 from strandline.engine.repo.rollups import list_rollups, read_rollups
-from strandline.store.base import ObjectInfo, Store
+from strandline.store.base import Buffer, ObjectInfo, Store
 from strandline.store.errors import StoreError
 from strandline.store.faults import FaultyStore
 from strandline.store.local import LocalStore
@@ -160,10 +161,10 @@ async def test_what_rolling_up_asks_of_the_store(tmp_path: Path) -> None:
         store.count_anew()
         await database.logged(repo)  # the 24th of the series
         moved = 8
-        backup, lease, sweep, rolled, neighbours = 3, 5, 2, 1, 2
+        backup, lease, sweep, rolled, neighbours = 3, 5, 2, 2, 2  # it is put, and read back
         look = store.requests["get"] - moved
         assert store.requests["delete"] == moved + 2, store.asked
-        assert look <= 6, store.asked
+        assert look <= 7, store.asked
         assert store.total <= backup + lease + sweep + rolled + neighbours + 2 * moved + 6, store.asked
         store.count_anew()
         await database.logged(repo)
@@ -227,6 +228,40 @@ async def test_a_store_that_fails_while_logs_are_rolled_up_does_not_fail_the_bac
             assert len(await repo.snapshots("s")) == (number + 1) * rolling.EVERY
             assert await restored(repo, "s") == database.expected(1)
         await check_clean(repo)
+
+
+class Forgetful(MemoryStore):
+    """It says that it has kept a rollup, and has other bytes, or none."""
+
+    kept: bytes | None = None
+
+    async def put(self, name: str, data: Buffer) -> None:
+        if not name.startswith("rollups/"):
+            await super().put(name, data)
+        elif self.kept is not None:
+            await super().put(name, self.kept)
+
+
+@pytest.mark.parametrize("kept", [None, b"", b"other bytes"])
+async def test_a_server_that_did_not_keep_a_rollup_costs_a_warning_and_no_logs(
+    tmp_path: Path, kept: bytes | None
+) -> None:
+    store, database = Forgetful(), Database()
+    store.kept = kept
+    await made(store)
+    async with opened_repository(store, key=KEY, cache=tmp_path) as repo:
+        await database.full(repo)
+        for _ in range(6):
+            await database.logged(repo)
+        operation = strandline.backup(
+            repo, FakeAgent([("a", "dump", DATA)], log=database.log), series="s", mode="log", now=database.now
+        )
+        async with operation as events:
+            warned = [event.message async for event in events if isinstance(event, Warned)]
+
+        assert any("older logs could not be rolled up" in message for message in warned)
+        assert len(await repo.snapshots("s")) == 8
+        assert await restored(repo, "s") == database.expected(1)
 
 
 async def test_two_that_roll_up_at_once_do_no_harm(tmp_path: Path) -> None:

@@ -96,9 +96,9 @@ async def _cover_chain(
     """Lock the chain that *snapshot* continues; return until when, and what of it is gone."""
     until, gone = 0.0, set[str]()
     for _ in range(TRIES):
-        gone = set()
+        before, gone = gone, set()
         until = await _Cover(guard, repo, least, share, cpu, gone).chain(snapshot)
-        if not any(name.startswith((SNAPSHOTS, ROLLUPS)) for name in gone):
+        if gone == before or not any(name.startswith((SNAPSHOTS, ROLLUPS)) for name in gone):
             break  # else it may have been rolled up meanwhile, and then a new listing shows where
     return until, gone
 

@@ -378,8 +378,9 @@ class _Restore:
     ) -> tuple[list[Path], Tree]:
         sources = _Sources(repo)
         wanted = self._wanted(chosen)
-        folded = Counter(record.name.casefold() for _, record in wanted)
-        twice = [record.name for _, record in wanted if folded[record.name.casefold()] > 1]
+        names = [file_name(record.name, record.facts) for _, record in wanted]
+        folded = Counter(name.casefold() for name in names)
+        twice = [name for name in names if folded[name.casefold()] > 1]
         if twice:
             raise Refused(
                 "two streams would become the same file",
@@ -388,7 +389,6 @@ class _Restore:
             )
         # A file that is asked for by name comes without the directories and links around it.
         tree = Tree.of(chosen.base.snapshot.facts if self.streams is None else {})
-        names = [file_name(record.name, record.facts) for _, record in wanted]
         await to_thread.run_sync(tree.check, root, names)
         try:
             await anyio.Path(root).mkdir(parents=True, exist_ok=True)

@@ -6,7 +6,7 @@ import os
 import random
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import anyio
@@ -256,3 +256,27 @@ async def test_a_log_backup_never_goes_back_in_time_nor_claims_what_it_has_not_r
         write(logs / "3", now - 1)
         assert await seen() == (29, 29)  # 2 is taken, and 3 may hold whatever came after it
         await check_clean(repo)
+
+
+async def test_two_streams_that_would_become_one_file_are_refused_though_their_names_differ(tmp_path):
+    """No agent of ours names them so: somebody else's client, or somebody who wants one of them lost."""
+
+    class Twice(FakeAgent):
+        @asynccontextmanager
+        async def capture(self, request):
+            async with super().capture(request) as capture:
+                streams = capture.streams
+
+                async def with_facts():
+                    async for stream in streams():
+                        yield replace(stream, facts={"mtime_ns": "1"})
+
+                capture.streams = with_facts
+                yield capture
+
+    async with opened_repository(await made(), key=KEY) as repo:
+        agent = Twice([("a", "dump", b"one"), ("%61", "dump", b"the other")])
+        await strandline.backup(repo, agent, series="s")
+
+        with pytest.raises(Refused, match="would become the same file"):
+            await strandline.restore(repo, series="s", to=tmp_path / "out")

@@ -6,7 +6,8 @@
     store.fail_before(2, ShortRead("cut off"), kind="get")
     store.full_from(5)                                    no room from the fifth put or replace on
     store.die_after(7)                                    seven calls are carried out; the process does not live to hear
-                                                          of the seventh, nor to do anything more
+                                                          of the seventh, nor to do anything more; of a batch of deletions
+                                                          half is carried out
     store.lag = 2                                         listings do not show the last two names put
 
 A call counts when it begins; a scan is one call, and begins when its first entry is asked for.  A scan that fails after yields
@@ -17,7 +18,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from dataclasses import dataclass
-from functools import partial
 from typing import TypeVar
 
 from .base import Buffer, Capabilities, Kind, ObjectInfo, Store, batches, shared_prefix
@@ -143,7 +143,10 @@ class FaultyStore(WrappedStore):
 
     async def delete_many(self, names: Iterable[str]) -> None:
         for batch in batches(names):
-            await self._call("delete_many", shared_prefix(batch), partial(self.inner.delete_many, batch))
+            fault = self._begin("delete_many", shared_prefix(batch))
+            # A server that has begun a batch when we die need not end it.
+            await self.inner.delete_many(batch[: len(batch) // 2] if self.dead else batch)
+            self._end(fault)
 
     async def probe(self) -> Capabilities | None:
         return await self._call("probe", "", self.inner.probe)

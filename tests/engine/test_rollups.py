@@ -207,18 +207,63 @@ async def test_death_at_any_step_loses_nothing_and_shows_nothing_twice(tmp_path:
     assert number > 10
 
 
+async def test_death_at_any_step_of_joining_rollups_and_of_removing_the_old_ones_loses_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(plan_rollup, "_SMALLEST", 1 << 20)
+    moment = 1000.0
+    before, database = await made(MemoryStore(now=lambda: moment)), Database()
+    async with opened_repository(before, key=KEY) as repo:
+        await database.full(repo)
+        while len(await listed(before, "rollups/")) < FAN - 1:
+            await database.logged(repo, 300_000 if database.minute % 9 == 0 else 100)
+        for _ in range(rolling.EVERY - 1):
+            await database.logged(repo)
+        ids = [name.id for name in await repo.snapshots("s")]
+    died: list[int] = []
+    for hour in range(2):  # they are joined, and then the old ones go
+        store = before
+        for number in range(1, 1000):
+            store = copy.deepcopy(before)
+            faulty = FaultyStore(store)
+            async with opened_repository(faulty, key=KEY) as repo:
+                faulty.die_after(number)
+                with suppress(StoreError, ExceptionGroup):
+                    await roll_up(repo, "s", now=database.now)
+                dead = faulty.dead
+            async with opened_repository(store, key=KEY) as repo:
+                for _ in range(2):
+                    assert [name.id for name in await repo.snapshots("s")] == ids
+                    assert [one.id async for _, one in repo.each("s")] == ids
+                    assert sum(one.extents for one in (await survey(repo, "s")).chains) == len(ids) - 1
+                    await roll_up(repo, "s", now=database.now)
+            if not dead:
+                break
+        died.append(number)
+        before = store
+        assert len(await listed(store, "rollups/")) == (1 if hour else FAN + 1)
+        moment += 3601
+    async with opened_repository(before, key=KEY) as repo:
+        assert await restored(repo, "s") == database.expected(1)
+        await check_clean(repo)
+    assert min(died) > 5
+
+
 async def test_a_store_that_fails_while_logs_are_rolled_up_does_not_fail_the_backup(tmp_path: Path) -> None:
     store, database = FaultyStore(await made()), Database()
     async with opened_repository(store, key=KEY, cache=tmp_path) as repo:
         await database.full(repo)
-        for number, kind in enumerate(("put", "get", "scan", "delete")):
+        for number, kind in enumerate(("put", "get", "scan", "delete_many")):
             while (
                 await repo.load((await repo.snapshots("s"))[-1])
             ).number % rolling.EVERY != rolling.EVERY - 1:
                 await database.logged(repo)
-            prefix = {"put": "rollups/", "scan": "rollups/", "delete": "snapshots/", "get": "snapshots/"}[
-                kind
-            ]
+            prefix = {
+                "put": "rollups/",
+                "scan": "rollups/",
+                "delete_many": "snapshots/",
+                "get": "snapshots/",
+            }[kind]
             store.fail_before(2 if kind == "get" else 1, kind=kind, prefix=prefix)  # type: ignore[arg-type]
 
             operation = await database.logged(repo)

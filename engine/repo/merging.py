@@ -36,6 +36,7 @@ from .index import Index, segment_name
 WORK = 32 << 20
 """Bytes of segments that one backup merges, or twice as many as it has written itself, if that is more."""
 
+
 @dataclass(slots=True)
 class Merged:
     """What was done so far: names of segments *made*, and of those *replaced* by them, with sizes."""

@@ -19,7 +19,7 @@ A restore's share, with n requests at the same time:
     rows      of the windows on their way, and their chunks' ids                             at most 16 MiB
     pages     what is begun and not full: a fifth of the share                               at most 34 x 1 MiB
   in order (to a process, to an agent) half as many pages, and
-    kept      pages that are full and wait for their turn; on their way to the consumer      as many, 8 MiB
+    kept      pages that are full and wait for their turn; on their way to the consumer      twice as many at most, 8 MiB
   onto an older file, besides:
     slabs     what is taken from there, before it is written past the system's cache         (s + 4 (w + 2)) x 1 MiB
     known     the stream's chunks that are looked for in it, 80 bytes each                  an eighth of the share

@@ -26,6 +26,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Protocol, TypeAlias
 
+from .errors import SourceRefused
+
 StreamKind: TypeAlias = Literal["dump", "pages", "log"]
 Mode: TypeAlias = Literal["full", "log"]
 
@@ -62,6 +64,21 @@ class LogExtent:
     last_time: int | None = None
     events: int = 0
     transactions: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Goal:
+    """Where in a source's log a replay ends.  Exactly one of the three is given.
+
+    *time*, µs UTC: before the first transaction, in the log's order, that is later (the moment itself still counts).  *position*: before
+    whatever begins there; it is a transaction's end, on the timeline of the log that is replayed.  *transaction*, by its name in
+    the vendor's words (a GTID, or a set of them): after it, or with *before* just before it.
+    """
+
+    time: int | None = None
+    position: Position | None = None
+    transaction: str = ""
+    before: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,14 +145,17 @@ class Capture(Protocol):
     """A source held consistent.  `streams` first, to its end; then `finish`.
 
     *size*: bytes of all streams together, where they are known from the beginning (for progress only).
+    *width*: how many streams are read side by side.  The next is asked for when fewer than that many are being read; with 1 each is
+    read to its end first.  A capture with more must not expect that any of them is read sooner than another.
     """
 
     source: SourceIdentity
     size: int | None = None
+    width: int = 1
 
     @abstractmethod
     def streams(self) -> AsyncIterator[SourceStream]:
-        """Yield stream after stream; each is read to its end before the next is asked for."""
+        """Yield stream after stream; no more than `width` of them are being read when the next is asked for."""
 
     @abstractmethod
     async def finish(self) -> CaptureEnd:
@@ -158,16 +178,21 @@ class StoredStream:
 class RestoreJob:
     """*base* is the full's streams, *logs* the extents that continue it, in order and without a gap.
 
-    *until* is the last moment to restore (inclusive), None for all that is there.  The agent cuts at a transaction's end.
-    *phase* names what is going on ("load", "replay"), for progress; *force* allows a target that is not empty; *facts* are
-    those that the full ended with.
+    *goal* is where to end, None for all that is there; the agent cuts at a transaction's end, and raises `GoalNotReached` if the logs
+    do not have it.  *only*, where it is not empty, names parts of the full in the vendor's words (a database, a table): nothing else is
+    restored, and *logs* is empty.  *phase* names what is going on ("load", "replay"), for progress; *force* allows a target that is
+    not empty; *resume* goes on where a restore of the same *ident* (which says what is restored, and to where in the log) was
+    interrupted; *facts* are those that the full ended with.
     """
 
     base: Sequence[StoredStream]
     logs: Sequence[StoredStream]
     position: Position | None
     staging: Path
-    until: int | None = None
+    goal: Goal | None = None
+    only: Sequence[str] = ()
+    ident: str = ""
+    resume: bool = False
     force: bool = False
     facts: Mapping[str, str] = field(default_factory=dict)
     phase: Callable[[str], None] = lambda _: None
@@ -184,11 +209,48 @@ class RestoreEnd:
     facts: Mapping[str, str] = field(default_factory=dict)
 
 
+Severity: TypeAlias = Literal["ok", "note", "warning", "error"]
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """What an agent saw of its source: *check* names what it looked at, *remedy* says what to do.  An "error" means that backups
+    fail or cannot be restored, a "warning" that they may."""
+
+    severity: Severity
+    check: str
+    message: str
+    remedy: str = ""
+    facts: Mapping[str, object] = field(default_factory=dict)
+
+
 class Agent(Protocol):
     """One vendor's source, or restore target."""
 
     kind: str
     modes: frozenset[Mode]
+
+    @classmethod
+    def find_place(cls, text: str, extents: Sequence[LogExtent]) -> Position:
+        """The position that *text* names as the vendor's tools print it, on the timeline of those of *extents* that it belongs to;
+        raise `SourceRefused` if it is none, or if none of them, or more than one log, has it.  Pure."""
+        raise SourceRefused(f"a place in the log of a {cls.kind} source cannot be named")
+
+    @classmethod
+    def has_passed(cls, position: Position, transaction: str) -> bool:
+        """Has whoever read the log up to *position* read *transaction*?  Of a set: all of it.  Raise `SourceRefused` if that is no
+        transaction's name.  Pure."""
+        raise SourceRefused(f"a {cls.kind} source's transactions have no names")
+
+    async def place_now(self) -> tuple[Position, int]:
+        """Where the log stands now, at a transaction's end, and the source's clock (µs UTC); *timeline* is left empty."""
+        raise SourceRefused(f"a {self.kind} source has no log")
+
+    async def examine(self, since: Position | None = None) -> AsyncIterator[Observation]:
+        """Look at what backups of this source lean on; change nothing.  *since* is where the stored chain ends.  Where something cannot be
+        looked at that is an observation, too."""
+        return
+        yield  # an iterator that ends at once
 
     @abstractmethod
     def capture(self, request: CaptureRequest) -> AbstractAsyncContextManager[Capture]:

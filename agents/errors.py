@@ -54,6 +54,10 @@ class ChainBroken(AgentError):
     hint = "Take a new full backup: it begins a new chain."
 
 
+class GoalNotReached(AgentError):
+    """The logs do not have the place or the transaction at which a replay was to end."""
+
+
 class LogDamaged(AgentError):
     """Log bytes that are not what the vendor's server writes."""
 

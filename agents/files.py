@@ -129,7 +129,7 @@ class FilesAgent(Agent):
     async def restore(self, job: RestoreJob) -> RestoreEnd:
         if not self._settings.target:
             raise SourceRefused("this target names no directory", hint="Give it a `target`.")
-        if job.until is not None and job.logs:
+        if job.goal is not None and job.logs:
             raise SourceRefused(
                 "files are given whole log extents, which go on after the moment asked for",
                 hint="Restore without --at, or choose a snapshot with --snapshot.",

@@ -19,7 +19,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from contextlib import aclosing
 from dataclasses import dataclass, field
 
-from .base import BLOCK, Position, RestoreJob, StoredStream
+from .base import BLOCK, Goal, Position, RestoreJob, StoredStream
 from .binlog import (
     FORMAT_DESCRIPTION,
     MAGIC,
@@ -102,7 +102,7 @@ class Replay:
     """What has gone into the replay so far.  *position* is how far that is; *gtids* the last of each domain."""
 
     position: Position
-    until: int | None
+    goal: Goal | None
     gtids: dict[int, tuple[int, int]] = field(default_factory=dict)
     sent: Sent = field(default_factory=Sent)
     last_time: int | None = None
@@ -137,6 +137,7 @@ async def _extent_events(stream: StoredStream, replay: Replay) -> AsyncGenerator
     (first, begin), (file, wanted) = place_of(extent.first), place_of(replay.position)
     begin = begin if first == extent.file else 4
     wanted = wanted if file == extent.file else 4
+    until = replay.goal.time if replay.goal is not None else None
     rows = _RowsApart()
     async with closing(stream.read()) as blocks:
         async for block in blocks:
@@ -151,7 +152,7 @@ async def _extent_events(stream: StoredStream, replay: Replay) -> AsyncGenerator
                 if at < wanted:
                     continue
                 begins = verifier.in_transaction and not was_open
-                if begins and replay.until is not None and verifier.transaction_time > replay.until:
+                if begins and until is not None and verifier.transaction_time > until:
                     replay.cut = True
                     _reach(replay, verifier, log_position(extent.first.timeline, extent.file, at, {}))
                     return

@@ -185,7 +185,7 @@ async def _restore(settings: MySQLSettings, connection: MySQLConnection, job: Re
 def _begin(job: RestoreJob) -> Replay:
     if job.position is None:
         raise SourceRefused("the snapshot does not say where the log continues it")
-    return Replay(job.position, job.until, parse_gtid_text(job.position.facts.get("gtid", "")))
+    return Replay(job.position, job.goal, parse_gtid_text(job.position.facts.get("gtid", "")))
 
 
 def client_command(tool: str, defaults: str) -> list[str]:

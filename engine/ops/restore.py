@@ -22,7 +22,7 @@ import anyio
 from anyio import to_thread
 from anyio.abc import TaskGroup
 
-from ...agents.base import Agent, RestoreEnd, RestoreJob, StoredStream
+from ...agents.base import Agent, Goal, RestoreEnd, RestoreJob, StoredStream
 from ...agents.errors import AgentError
 from ...agents.existing import Existing, existing
 from ...agents.filling import entered
@@ -488,7 +488,7 @@ class _Restore:
                 logs=[stored(piece.entry.snapshot, piece.stream) for piece in chosen.logs],
                 position=position_of(chosen.base.snapshot.position),
                 staging=directory,
-                until=chosen.until,
+                goal=None if chosen.until is None else Goal(chosen.until),
                 force=self.force,
                 facts=chosen.base.snapshot.facts,
                 phase=lambda name: fetch.emit(Phase(self.series, name)),

@@ -12,6 +12,7 @@ import anyio
 from strandline.agents.base import (
     CaptureEnd,
     CaptureRequest,
+    Goal,
     LogExtent,
     Mode,
     Position,
@@ -114,7 +115,7 @@ async def bring_back(
             logs=[stream.stored() for log in logs for stream in log.streams],
             position=full.end.position,
             staging=Path(staging),
-            until=until,
+            goal=None if until is None else Goal(until),
             force=force,
             phase=phase,
             emit_warning=warn,

@@ -209,6 +209,24 @@ class RestoreEnd:
     facts: Mapping[str, str] = field(default_factory=dict)
 
 
+class Tail(Protocol):
+    """A source's log, read as it is written, and handed out piece by piece: captured again and again in log mode, each time from where
+    the stored chain ends.  It goes on reading in between, within bounds of memory (beyond those it spools or waits).
+
+    It mends what it can by itself: a connection that was lost is made anew, and where the last capture was not stored, or the chain
+    goes on from elsewhere, it reads from there.  `capture` never waits for what is not written yet; it has no streams if nothing came.
+    """
+
+    @abstractmethod
+    async def wait(self, seconds: float) -> bool:
+        """Wait until something has come that is worth storing (a whole transaction), for *seconds* at most; has it?  Raise what
+        `capture` would raise where that is known already."""
+
+    @abstractmethod
+    def capture(self, request: CaptureRequest) -> AbstractAsyncContextManager[Capture]:
+        """What has come since *request*'s position, cut at a transaction's end."""
+
+
 Severity: TypeAlias = Literal["ok", "note", "warning", "error"]
 
 
@@ -245,6 +263,10 @@ class Agent(Protocol):
     async def place_now(self) -> tuple[Position, int]:
         """Where the log stands now, at a transaction's end, and the source's clock (µs UTC); *timeline* is left empty."""
         raise SourceRefused(f"a {self.kind} source has no log")
+
+    def follow(self, staging: Path) -> AbstractAsyncContextManager[Tail]:
+        """Follow the log for as long as the block runs; *staging* is a directory of the tail's own, emptied at the end."""
+        raise SourceRefused(f"the log of a {self.kind} source cannot be followed", hint="Take log backups.")
 
     async def examine(self, since: Position | None = None) -> AsyncIterator[Observation]:
         """Look at what backups of this source lean on; change nothing.  *since* is where the stored chain ends.  Where something cannot be

@@ -12,8 +12,9 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing, asynccontextmanager
 
-from .base import Agent, Capture, CaptureRequest, Mode, RestoreEnd, RestoreJob
+from .base import Agent, Capture, CaptureRequest, Mode, Observation, Position, RestoreEnd, RestoreJob
 from .errors import SourceRefused
+from .mysql_checks import examine_server
 from .mysql_connect import MySQLSettings, connected
 from .mysql_dump import DumpCapture
 from .mysql_log import LogCapture
@@ -54,3 +55,8 @@ class MySQLAgent(Agent):
 
     async def restore(self, job: RestoreJob) -> RestoreEnd:
         return await restore_server(self._settings, job)
+
+    async def examine(self, since: Position | None = None) -> AsyncIterator[Observation]:
+        async with aclosing(examine_server(self._settings, since, now=self._now)) as observations:
+            async for observation in observations:
+                yield observation

@@ -7,13 +7,15 @@ import shutil
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeAlias
 
 import anyio
 from anyio import to_thread
 
 from .errors import StagingFull, ToolMissing
 from .mysql_connect import MySQLSettings
+
+Purpose: TypeAlias = Literal["dump", "client", "binlog"]
 
 _NAMES = {
     ("dump", True): ("mariadb-dump", "mysqldump"),
@@ -25,7 +27,7 @@ _NAMES = {
 }
 
 
-def find_tool(wish: str, purpose: Literal["dump", "client", "binlog"], *, mariadb: bool) -> str:
+def find_tool(wish: str, purpose: Purpose, *, mariadb: bool) -> str:
     """The program to run; raise `ToolMissing` if there is none."""
     for name in (wish,) if wish else _NAMES[purpose, mariadb]:
         if shutil.which(name):

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from .engine.flow.budget import Budget
     from .engine.ops.backup import BackupResult, backup
     from .engine.ops.check import CheckReport, check
-    from .engine.ops.doctor import DoctorReport, doctor
+    from .engine.ops.doctor import DoctorReport, doctor, doctor_source
     from .engine.ops.open import init_repository, open_repository
     from .engine.ops.operation import Operation
     from .engine.ops.restore import RestoreResult, plan, restore
@@ -76,6 +76,7 @@ _HOME = {
     "check": "engine.ops.check",
     "cost_of": "engine.base.costs",
     "doctor": "engine.ops.doctor",
+    "doctor_source": "engine.ops.doctor",
     "init_repository": "engine.ops.open",
     "make_agent": "agents.registry",
     "open_repository": "engine.ops.open",
@@ -114,6 +115,7 @@ __all__ = [
     "check",
     "cost_of",
     "doctor",
+    "doctor_source",
     "init_repository",
     "make_agent",
     "open_repository",

@@ -185,17 +185,24 @@ def check(context: Context) -> Awaitable[None]:
 
 
 @main.command(short_help="Say what is wrong, and what to do.")
+@click.argument("source", default="")
 @click.option(
     "--extend-retention",
     is_flag=True,
     help="Lock what is not locked for long enough (with object lock; else nothing is changed).",
 )
 @common
-def doctor(context: Context, /, extend_retention: bool) -> Awaitable[None]:
-    """Look at what backups lean on: store, rights, clocks, leases, index, keys, object lock.  Say what to do; change nothing."""
+def doctor(context: Context, /, source: str, extend_retention: bool) -> Awaitable[None]:
+    """Look at what backups lean on, and say what to do; change nothing.
+
+    With SOURCE at that database: rights, log, expiry, tables, tools.  Without at the repository: store, rights, clocks, leases, index,
+    keys, object lock.
+    """
     from . import consulting
 
-    return consulting.doctor(context, extend_retention=extend_retention)
+    if source and extend_retention:
+        raise click.UsageError("--extend-retention is the repository's: leave out SOURCE.")
+    return consulting.doctor(context, source, extend_retention=extend_retention)
 
 
 @main.group()

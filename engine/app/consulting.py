@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from rich.text import Text
 
+from ...agents.base import Severity
+from ..base.errors import NoRepository
 from ..ops import doctor as doctor_op
-from ..ops.finding import Finding, Severity
+from ..ops.finding import Finding
 from ..ops.lock_checks import check_object_lock
 from .bill import Bill
-from .build import opened
+from .build import make_agent, opened
 from .context import Context
 from .exits import UNWELL
 from .words import count, plain
@@ -16,7 +18,10 @@ from .words import count, plain
 COLOURS: dict[Severity, str] = {"ok": "green", "note": "blue", "warning": "yellow", "error": "red"}
 
 
-async def doctor(context: Context, *, extend_retention: bool) -> None:
+async def doctor(context: Context, source: str, *, extend_retention: bool) -> None:
+    if source:
+        _show_report(context, await _of_source(context, source))
+        return
     place = context.repository()
     bill = Bill(place.prices)
     more = {"object_lock": check_object_lock(extend=True)} if extend_retention else {}
@@ -25,6 +30,25 @@ async def doctor(context: Context, *, extend_retention: bool) -> None:
             doctor_op.doctor(repo, checks={**doctor_op.CHECKS, **more}) if more else doctor_op.doctor(repo)
         )
         report = await context.follow(looked, bill)
+    _show_report(context, report)
+
+
+async def _of_source(context: Context, source: str) -> doctor_op.DoctorReport:
+    """Also before there is a repository: to get ready is what this is for."""
+    settings = context.settings.source(source)
+    agent = await make_agent(settings)
+    place = context.repository(settings.repository)
+    bill = Bill(place.prices)
+    try:
+        async with opened(place, bill.counts) as repo:
+            looked = doctor_op.doctor_source(agent, series=source, repo=repo, staging=settings.staging)
+            return await context.follow(looked, bill)
+    except NoRepository:
+        looked = doctor_op.doctor_source(agent, series=source, staging=settings.staging)
+        return await context.follow(looked, bill)
+
+
+def _show_report(context: Context, report: doctor_op.DoctorReport) -> None:
     if report.errors:
         context.exit_code = UNWELL
     for finding in report.findings:

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Literal, TypeAlias
+from typing import TypeAlias
 
+from ...agents.base import Severity
 from ..base.clock import Now, system_now
 from ..repo.repository import Repository
-
-Severity: TypeAlias = Literal["ok", "note", "warning", "error"]
-"""ok: looked at, and well.  note: worth knowing.  warning: works, but should be put right.  error: backups or restores fail, or will."""
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
     """*check* is the word for what was looked at; *message* a sentence or two; *remedy* what to do, if anything is to be done.
+
+    *severity* "ok": looked at, and well; "note": worth knowing; "warning": works, but should be put right; "error": backups or restores
+    fail, or will.
 
     *facts* say the same to a machine: plain values, for JSON.
     """

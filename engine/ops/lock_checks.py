@@ -16,6 +16,7 @@ from itertools import islice
 
 import anyio
 
+from ...agents.base import Severity
 from ...store.errors import ObjectMissing
 from ...store.retention import DAY, Retention
 from ..base.errors import Damaged
@@ -36,7 +37,7 @@ from ..repo.guard import AT_ONCE, Guard
 from ..repo.repository import Repository
 from ..repo.rollups import Rollup, find_rolled, read_rollups
 from ..repo.snapshots import SnapshotName, list_loose, named
-from .finding import Check, Finding, Patient, Severity
+from .finding import Check, Finding, Patient
 from .retention import packs_of, readable
 
 SHOWN = 3

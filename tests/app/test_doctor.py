@@ -60,3 +60,15 @@ def test_what_cannot_be_opened_is_told_as_by_every_command(desk: Desk):
     assert "there is no repository there" in desk.run("doctor", code=9).err
     desk.run("init")
     desk.run("doctor", code=8, PW="wrong")
+
+
+def test_a_source_can_be_looked_at_before_there_is_a_repository(desk: Desk):
+    assert "Of a files source there is nothing to look at in advance." in desk.run("doctor", "docs").out
+
+    desk.plain_repository()
+    answer = desk.run("doctor", "docs", "--json")
+
+    assert answer.only("finding")["check"] == "source"
+    assert answer.only("started")["source"] == "docs"
+    assert "leave out SOURCE" in desk.run("doctor", "docs", "--extend-retention", code=2).err
+    assert "no source is called" in desk.run("doctor", "dogs", code=9).err

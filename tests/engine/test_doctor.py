@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import random
 import time
+from dataclasses import dataclass
 
 import anyio
 import msgspec
 import pytest
+from strandline.agents.base import Observation
 from strandline.engine.base.ids import random_id
 from strandline.engine.format.config import encode_config
 from strandline.engine.format.lease import Lease, encode_record
 from strandline.engine.format.names import config_name, doctor_name, lease_name
-from strandline.engine.ops.doctor import CHECKS, doctor
+from strandline.engine.ops.doctor import CHECKS, doctor, doctor_source
 from strandline.engine.ops.finding import Finding
 from strandline.engine.ops.store_checks import compare_clocks
 from strandline.engine.repo.keys import Key, add_slot
@@ -382,3 +384,49 @@ async def test_others_may_add_their_checks(store):
     found = await examine(store, checks={**CHECKS, "moon": look})
 
     assert [one.severity for one in found["moon"]] == ["error"]
+
+
+class Examined(FakeAgent):
+    """A source with one finding, that remembers where it was told that the chain ends."""
+
+    async def examine(self, since=None):
+        self.since = since
+        yield Observation("warning", "moon", "It is full.", "Wait.", {"phase": 1.0})
+
+
+@dataclass
+class ExaminedAgent(Examined):
+    since: object = None
+
+
+async def test_a_source_is_looked_at_from_where_its_chain_ends(store):
+    agent = ExaminedAgent(streams=[("a", "dump", b"a" * 1000)], log=[b"b"])
+    async with opened_repository(store, key=KEY) as repo:
+        await strandline.backup(repo, agent, series="shop")
+        await strandline.backup(repo, agent, series="shop", mode="log")
+        report = await doctor_source(agent, series="shop", repo=repo)
+
+    assert [(one.severity, one.check, one.remedy) for one in report.findings] == [
+        ("warning", "moon", "Wait.")
+    ]
+    assert agent.since is not None
+    assert agent.since.text == "at 1"
+
+
+async def test_a_source_is_looked_at_before_there_is_a_repository(tmp_path):
+    agent = ExaminedAgent()
+    report = await doctor_source(agent, series="shop", staging=tmp_path / "nowhere")
+
+    assert [(one.severity, one.check) for one in report.findings] == [
+        ("warning", "moon"),
+        ("error", "staging"),
+    ]
+    assert agent.since is None
+
+
+async def test_a_source_is_looked_at_though_its_chain_cannot_be_seen(store):
+    async with opened_repository(store, key=KEY) as repo:
+        store.fail_before(1, StoreUnavailable("away"), kind="scan", times=None)
+        report = await doctor_source(ExaminedAgent(), series="shop", repo=repo)
+
+    assert [(one.severity, one.check) for one in report.findings] == [("error", "chain"), ("warning", "moon")]

@@ -20,7 +20,7 @@ from ...store.observe import ObservedStore, Request
 from ...store.retry import RetryingStore
 from ...store.throttle import ThrottledStore
 from ...store.urls import is_s3, open_store
-from ..base.errors import NoKey, NotFound, Refused
+from ..base.errors import NoKey, NoRepository, NotFound, Refused
 from ..base.secrets import Secret, SecretSource
 from ..ops.open import open_repository
 from ..repo.keys import Key
@@ -136,6 +136,8 @@ async def opened_place(settings: RepositorySettings) -> AsyncIterator[Store]:
     store = RetryingStore(store)
     try:
         yield store
+    except NoRepository as error:
+        raise NoRepository(f"there is no repository at {settings.url}") from error
     finally:
         with anyio.CancelScope(shield=True):
             await store.aclose()

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 import anyio
 
 from ...store.errors import ObjectMissing
-from ..base.errors import Damaged, Lost
+from ..base.errors import Damaged, Lost, Refused
 from ..base.ids import PackId
 from ..flow.budget import Share
 from ..flow.egress import stream_rows
@@ -37,9 +37,12 @@ from .operation import root_cause
 
 async def lock_full(guard: Guard, snapshot: Snapshot, session: Session) -> None:
     """Lock what the full *snapshot*, about to be committed, needs."""
-    until = 0.0
-    while until < guard.needed:  # again if it took so long that what was enough no longer is
+    for _ in range(TRIES):  # again if it took so long that what was enough no longer is
         until = await _cover_new(guard, session, guard.least)
+        if until >= guard.needed:
+            break
+    else:
+        raise _too_short()
     await _remember(guard, snapshot.id, until)
 
 
@@ -56,8 +59,8 @@ async def lock_log(
     Return the names of what that chain has lost, or what somebody overwrote.  All the rest is locked, but nothing of it is remembered of
     the chain, so that the next log backup looks again, and says it again.
     """
-    until, gone = 0.0, set[str]()
-    while until < guard.needed:
+    gone = set[str]()
+    for _ in range(TRIES):
         least = guard.least
         until = await _cover_new(guard, session, least)
         (chain,) = await guard.look([_chain(snapshot.parent)])
@@ -66,9 +69,20 @@ async def lock_log(
             goal = least + guard.locks.rule.margin / 2
             chain, gone = await _cover_chain(guard, repo, snapshot, goal, share, cpu)
         until = min(until, chain)
+        if until >= guard.needed:
+            break
+    else:
+        raise _too_short()
     if not gone:
         await _remember(guard, snapshot.id, until)
     return sorted(gone)
+
+
+def _too_short() -> Refused:
+    return Refused(
+        "the server does not keep what is written locked for as long as it was asked to: no snapshot was written",
+        hint="Look at the bucket's Object Lock and at the clocks with `strandline doctor`.",
+    )
 
 
 async def _cover_new(guard: Guard, session: Session, least: float) -> float:

@@ -57,7 +57,7 @@ def test_only_an_error_changes_the_exit_code(desk: Desk, monkeypatch, severity, 
 
 
 def test_what_cannot_be_opened_is_told_as_by_every_command(desk: Desk):
-    assert "there is no repository there" in desk.run("doctor", code=9).err
+    assert "there is no repository at repository" in desk.run("doctor", code=9).err
     desk.run("init")
     desk.run("doctor", code=8, PW="wrong")
 

@@ -74,7 +74,7 @@ def test_after_an_attack_everything_is_restored_as_of_a_moment_before(desk, buck
 
     assert refused >= 4
     assert "retain" not in log.only("finished")["requests"]
-    assert "there is no repository there" in failed.err
+    assert "there is no repository at" in failed.err
     assert len([line for line in listed.lines if line["type"] == "snapshot"]) == 2
     restored = {path.name: path.read_bytes() for path in (desk.root / "out").rglob("*") if path.is_file()}
     assert restored["a.txt"] == (desk.root / "data/a.txt").read_bytes()

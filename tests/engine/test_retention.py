@@ -9,8 +9,9 @@ from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import pytest
-from strandline.engine.base.errors import Damaged, Lost
+from strandline.engine.base.errors import Damaged, Lost, Refused
 from strandline.engine.format.keyslot import Argon2
+from strandline.engine.repo.guard import Guard
 from strandline.engine.repo.keys import Key, add_slot
 from strandline.engine.repo.repository import Repository, create_repository, opened_repository
 from strandline.store.base import Store
@@ -307,6 +308,22 @@ async def test_a_writer_does_not_go_on_for_ever_when_the_readers_key_is_gone(wor
             await world.back_up(mode, key=WRITER)
 
     assert world.bucket.versions[reader][0].until > world.clock.now + 6 * DAY, "it is still to be had"
+
+
+@pytest.mark.parametrize("mode", ["full", "log"])
+async def test_a_server_that_is_always_too_slow_to_lock_ends_the_backup(world, monkeypatch, mode):
+    await world.back_up()
+    world.clock.now += 2 * RULE.margin
+    before = set(world.bucket.versions)
+    needed = world.clock.now + RULE.keep
+    monkeypatch.setattr(Guard, "least", property(lambda guard: needed))
+    monkeypatch.setattr(Guard, "needed", property(lambda guard: 10 * needed))
+
+    with pytest.raises(Refused, match="no snapshot was written"):
+        await world.back_up(mode, change=False)
+
+    new = set(world.bucket.versions) - before
+    assert not [name for name in new if name.startswith("snapshots/")]
 
 
 async def test_a_bucket_without_object_lock_is_refused_before_the_source_is_asked(world):

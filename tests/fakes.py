@@ -34,13 +34,15 @@ def position(number: int, timeline: str = TIMELINE) -> Position:
 class FakeAgent(Agent):
     """*streams* of a full; *log* is what the log has, one extent an entry, of which log mode takes what is new.
 
-    *block* bytes at a time; *fails_at*: the stream of that number raises half way.  Restored streams land in *restored*.
+    *block* bytes at a time, *width* streams side by side; *fails_at*: the stream of that number raises half way.  Restored streams land
+    in *restored*.
     """
 
     streams: Sequence[tuple[str, StreamKind, bytes]] = ()
     log: Sequence[bytes] = ()
     block: int = 300_000
     page_size: int = 0
+    width: int = 1
     fails_at: int | None = None
     kind: str = "fake"
     modes: frozenset[Mode] = frozenset(("full", "log"))
@@ -63,6 +65,7 @@ class _FakeCapture(Capture):
     def __init__(self, agent: FakeAgent, request: CaptureRequest) -> None:
         self._agent = agent
         self._request = request
+        self.width = agent.width
 
     async def streams(self) -> AsyncIterator[SourceStream]:
         if self._request.mode == "full":

@@ -37,6 +37,8 @@ class Phase(Event):
 
 @dataclass(frozen=True, slots=True)
 class StreamStarted(Event):
+    """Several streams may be under way at the same time; each has its `StreamFinished`."""
+
     stream: str
     size: int | None
 

@@ -11,6 +11,8 @@ A backup's share, with w workers, blocks of b bytes, groups of g and packs of p 
     claims    chunks stored but not yet in the index cache                                   16 MiB
     recipe    rows not yet stored                                                            4 MiB
 
+Streams that are read side by side share the first of these: more and smaller blocks, each stream's group copied out of them (`divide`).
+
 A restore's share, with n requests at the same time:
 
     pieces    on their way, or waiting to be split: 3/2 n; held by batches being opened     (3/2 n + w + 1) x 4 MiB
@@ -46,8 +48,11 @@ from ..base.units import format_size
 MIB = 1 << 20
 BASE = 96 * MIB
 LARGEST_BLOCK = 4 * MIB
+LEAST_BLOCK = LEAST_GROUP = 64 << 10
 CLAIMS = 16 * MIB
 RECIPE = 4 * MIB
+SPILL = MIB
+"""Bytes of rows that recipes of streams under way hold before they store them."""
 LEAST_PACK = MIB
 RANGE = 4 * MIB
 """Bytes of one ranged GET of a restore."""
@@ -57,6 +62,18 @@ OLDER_BLOCK = 2 * MIB
 TABLES = 8 * MIB
 TABLE = 4 * MIB
 """The largest table of a pack that a restore reads; they have some tens of kilobytes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Division:
+    """What streams that are read side by side are given: *blocks* of *block* bytes for all of them, groups of new chunks of *group*
+    bytes, of which one under way may keep *held* blocks, and *spill* bytes of rows for each."""
+
+    blocks: int
+    block: int
+    group: int
+    held: int = 0
+    spill: int = SPILL
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +122,25 @@ class Share:
     def block(self) -> int:
         """Bytes of a block, between one and four MiB: the larger, the less Python there is to a gigabyte."""
         return max(MIB, min(LARGEST_BLOCK, self.memory // 5 // self.blocks))
+
+    def divide(self, streams: int, group_size: int, longest_chunk: int) -> Division:
+        """The memory of all blocks, for so many *streams* side by side.
+
+        Each of them may hold a block that is being filled for as long as its source takes, and nothing else: a group under way is copied
+        out of its block.  What blocks there are besides come back whatever sources do, so streams that wait for each other go on.
+        """
+        if streams == 1:
+            return Division(self.blocks, self.block, group_size, held=1)
+        whole = self.blocks * (self.block + longest_chunk)
+        group = max(LEAST_GROUP, min(group_size, whole // 4 // streams))
+        blocks = max(self.blocks, streams + self.width)
+        block = (whole - streams * group) // blocks - longest_chunk
+        if block < LEAST_BLOCK:
+            raise Refused(
+                f"{format_size(self.memory)} of memory are too little to read {streams} streams side by side",
+                hint="Allow more memory, or let the source be read with fewer streams at the same time.",
+            )
+        return Division(blocks, block - block % LEAST_BLOCK, group, spill=SPILL // streams)
 
     def fixed(self, group_size: int, longest_chunk: int) -> int:
         blocks = self.blocks * (self.block + longest_chunk)

@@ -1,4 +1,4 @@
-"""One stream into the repository.
+"""Streams into the repository, one by one or several side by side.
 
     source -> [read] -> [cut, join, name, find]* -> gather, in order -> groups of new chunks -> session
                                                     recipe
@@ -7,6 +7,9 @@ A thread reads the next block; `[...]*` is carried by several worker threads, bl
 an errand costs a quarter of a millisecond under the interpreter's lock.  Only joining (what the block before left over comes in front)
 is done in the order of the stream, and takes turns.  What happens to a block happens to arrays: ends, ids, and stretches of chunks that
 are stored in a row, or new in a row, or zeros.  The event loop sees stretches; no chunk has an object of its own.
+
+Streams side by side share blocks, threads and the session; each has its own order, seam and group of new chunks, so that what lies
+together in a stream lies together in a pack, too: whatever of it one block brings goes there in a row.
 """
 
 from __future__ import annotations
@@ -35,15 +38,11 @@ from ..repo.packs import Group
 from ..repo.renewal import Renewal
 from ..repo.session import Session
 from .blocks import Block, Blocks
-from .budget import Share
+from .budget import Division, Share
 from .channel import Channel
 from .closing import closing
 from .lane import Lane
 from .recipes import RecipeBuilder
-
-SPILL = 1 << 20
-"""Bytes of rows that a recipe holds before it stores them."""
-
 
 SCATTERED = 4 << 20
 LEAST_SCATTERED = 64 << 10
@@ -81,15 +80,16 @@ class _Named:
 
 @dataclass(frozen=True, slots=True)
 class IngestContext:
-    """What all streams of one backup share.  *condemned* packs are not to be named."""
+    """What all streams of one backup share.  *condemned* packs are not to be named.  *fills*: threads that may wait for sources."""
 
     session: Session
     renewal: Renewal
     namer: Namer
     share: Share
+    division: Division
     blocks: Blocks
     cpu: anyio.CapacityLimiter
-    group_size: int
+    fills: anyio.CapacityLimiter
     condemned: frozenset[PackId]
     on_read: Callable[[int], None]
     on_new: Callable[[int], None]
@@ -124,7 +124,7 @@ async def ingest(
                 if named is None:
                     continue
                 await gatherer.take(named)
-                if recipe.drain() > SPILL:
+                if recipe.drain() > context.division.spill:
                     await _store_rows(recipe, context, all_rows=False)
         await gatherer.finish()
     return recipe
@@ -189,7 +189,7 @@ class _Gatherer:
                     recipe.known(run, span.number)
                     self._context.session.named_packs.add(run.pack)
             at = end
-        if len(self._group.held) > 1:  # one block it may keep until the next one comes
+        if len(self._group.held) > self._context.division.held:
             self._group.detach()
         await self._hand_over()
         if named.cut.block is not None:
@@ -202,7 +202,7 @@ class _Gatherer:
         if self._group.plain >= LEAST_SCATTERED and self._recipe.size - self._since > SCATTERED:
             self._close()
         while place < span.stop:
-            room = start + self._context.group_size - self._group.plain
+            room = start + self._context.division.group - self._group.plain
             limit = bisect_right(ends, room, place, span.stop)
             if limit == place:
                 if self._group.sizes:
@@ -266,7 +266,7 @@ async def _read(
         async with entered(stream.open()) as fill:
             while not ended:
                 block = await context.blocks.take(longest)
-                ended = await to_thread.run_sync(_fill, block, fill)
+                ended = await to_thread.run_sync(_fill, block, fill, limiter=context.fills)
                 if block.stop > block.prefix:
                     context.on_read(block.stop - block.prefix)
                 await submit(block, ended)

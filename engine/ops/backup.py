@@ -20,7 +20,7 @@ import lmdb
 import msgspec
 from anyio import to_thread
 
-from ...agents.base import Agent, CaptureRequest, Mode, SourceStream
+from ...agents.base import Agent, Capture, CaptureRequest, Mode, SourceStream
 from ...agents.errors import AgentError
 from ...chunker.naming import make_namer
 from ...chunker.params import CutParams, default_params
@@ -122,6 +122,12 @@ class _Tally:
             return
         self.total = None if self.total is None or size is None else self.total + size
 
+
+Stored: TypeAlias = tuple[SourceStream, CutParams, RecipeBuilder]
+"""A stream that has been read to its end, and all that the snapshot will say of it."""
+
+LONGEST = 256 << 10
+"""Bytes of the longest chunk that memory is reckoned with."""
 
 Cuts: TypeAlias = dict[tuple[str, str, int], tuple[str, int]]
 """(rule, mean) that streams were cut with, by name, kind and page size."""
@@ -330,7 +336,7 @@ class _Backup:
                 index,
                 domain=self.domain,
                 cpu=self.budget.cpu,
-                pack_size=share.pack_size(config.pack_size, config.group_size, 256 << 10),
+                pack_size=share.pack_size(config.pack_size, config.group_size, LONGEST),
                 claims=share.claims,
                 width=share.width,
                 compression=self.compression,
@@ -340,27 +346,27 @@ class _Backup:
             if lease is not None:
                 await session.adopt(lease.condemned | lost)
             renewal = Renewal(await self._sparse(index))
-            context = IngestContext(
-                session=session,
-                renewal=renewal,
-                namer=make_namer(repo.secrets.id_key),
-                share=share,
-                blocks=Blocks(share.blocks, share.block),
-                cpu=self.budget.cpu,
-                group_size=config.group_size,
-                condemned=lease.condemned | lost if lease is not None else frozenset(),
-                on_read=tally.on_read,
-                on_new=tally.on_new,
-            )
-            streams: list[tuple[SourceStream, CutParams, RecipeBuilder]] = []
             request = CaptureRequest(self.mode, directory, since, self._warn)
             tally.emit(Phase(self.series, "capture"))
             async with self.agent.capture(request) as capture:
-                tally.expect_all(
-                    getattr(capture, "size", None)
-                )  # an agent of somebody else may not know of it
-                async for stream in capture.streams():
-                    streams.append(await self._stream(repo, stream, history, context, tally))
+                # An agent of somebody else may not know of either.
+                tally.expect_all(getattr(capture, "size", None))
+                width = max(1, getattr(capture, "width", 1))
+                division = share.divide(width, config.group_size, LONGEST)
+                context = IngestContext(
+                    session=session,
+                    renewal=renewal,
+                    namer=make_namer(repo.secrets.id_key),
+                    share=share,
+                    division=division,
+                    blocks=Blocks(division.blocks, division.block),
+                    cpu=self.budget.cpu,
+                    fills=anyio.CapacityLimiter(width),
+                    condemned=lease.condemned | lost if lease is not None else frozenset(),
+                    on_read=tally.on_read,
+                    on_new=tally.on_new,
+                )
+                streams = await self._streams(repo, capture, width, history, context, tally)
                 end = await capture.finish()
                 source = source_record(capture.source)
             if len({stream.name for stream, _, _ in streams}) != len(streams):
@@ -517,9 +523,34 @@ class _Backup:
             cpu=self.budget.cpu,
         )
 
+    async def _streams(
+        self,
+        repo: Repository,
+        capture: Capture,
+        width: int,
+        history: _History,
+        context: IngestContext,
+        tally: _Tally,
+    ) -> list[Stored]:
+        """Store all streams, *width* of them side by side; in the order in which they were handed out, however long each takes."""
+        places = anyio.Semaphore(width)
+        stored: list[Stored | None] = []
+
+        async def store(number: int, stream: SourceStream) -> None:
+            stored[number] = await self._stream(repo, stream, history, context, tally)
+            places.release()
+
+        async with anyio.create_task_group() as tasks, closing(capture.streams()) as streams:
+            await places.acquire()
+            async for stream in streams:
+                stored.append(None)
+                tasks.start_soon(store, len(stored) - 1, stream)
+                await places.acquire()
+        return [one for one in stored if one is not None]
+
     async def _stream(
         self, repo: Repository, stream: SourceStream, history: _History, context: IngestContext, tally: _Tally
-    ) -> tuple[SourceStream, CutParams, RecipeBuilder]:
+    ) -> Stored:
         params = self._params(stream, history, context.share)
         tally.expect(stream.size)
         tally.emit(StreamStarted(self.series, stream.name, stream.size))

@@ -54,11 +54,13 @@ def leftovers(tmp_path: Path) -> list[str]:
     return [str(path) for place in places if place.exists() for path in place.rglob("*") if path.is_file()]
 
 
-@pytest.mark.parametrize("mode", ["full", "log"])
-async def test_a_cancelled_backup_leaves_nothing(tmp_path: Path, mode: Any) -> None:
+@pytest.mark.parametrize(("mode", "width"), [("full", 1), ("full", 3), ("log", 1)])
+async def test_a_cancelled_backup_leaves_nothing(tmp_path: Path, mode: Any, width: int) -> None:
     store = await opened(tmp_path)
     (tmp_path / "staging").mkdir()
-    agent = FakeAgent([("a", "dump", DATA)], log=[b"first"])
+    size = len(DATA) // width
+    streams = [(str(number), "dump", DATA[number * size :][:size]) for number in range(width)]
+    agent = FakeAgent(streams, log=[b"first"], width=width)  # type: ignore[arg-type]
     rng = random.Random(7)
     async with opened_repository(store, key=KEY, cache=tmp_path / "cache") as repo:
         await strandline.backup(repo, agent, series="s")

@@ -17,6 +17,7 @@ from strandline.agents.base import *
 from contextlib import asynccontextmanager
 
 SIZE = int(sys.argv[3])
+days = sys.argv[5] if len(sys.argv) > 5 else ""
 
 class Source:
     kind, modes = "made", frozenset({"full"})
@@ -24,17 +25,25 @@ class Source:
     async def capture(self, request):
         yield self
     source = SourceIdentity("made", "made")
+    width = int(sys.argv[6]) if len(sys.argv) > 6 else 1
     async def streams(self):
-        kind = "pages" if len(sys.argv) > 5 else "dump"
+        if self.width > 1:
+            for seed in range(self.width):
+                yield SourceStream(f"stream/{seed}", "dump", lambda seed=seed: self.text(seed, SIZE // self.width))
+            return
+        kind = "pages" if days else "dump"
         yield SourceStream("stream", kind, self.read, page_size=8192 if kind == "pages" else 0)
     async def read(self):
-        if len(sys.argv) > 5:
-            for block in scattered(int(sys.argv[5])):
+        if days:
+            for block in scattered(int(days)):
                 yield block
             return
-        rng = random.Random(1)
+        async for block in self.text(1, SIZE):
+            yield block
+    async def text(self, seed, size):
+        rng = random.Random(seed)
         words = [rng.randbytes(3000) + b"a line of text that comes again and again " * 90 for _ in range(300)]
-        for made in range(0, SIZE, 1 << 20):
+        for made in range(0, size, 1 << 20):
             yield b"".join(rng.choice(words) + rng.randbytes(500) for _ in range(143))
     async def finish(self):
         return CaptureEnd()
@@ -121,6 +130,24 @@ def test_a_stream_of_many_days_and_holes_is_restored_within_the_memory(tmp_path:
     peaks = [run("restore", 5), run("restore to a file", 5)]
     spoil(tmp_path / "r" / "target" / "stream")
     peaks.append(run("restore onto it", 5))
+
+    assert max(peaks) <= allowed, peaks
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+@pytest.mark.parametrize(("allowed", "width"), [(256 << 20, 4), (176 << 20, 4), (176 << 20, 12)])
+def test_streams_side_by_side_take_no_more_memory_than_one(tmp_path: Path, allowed: int, width: int) -> None:
+    peaks = []
+    for what in ("init", "backup", "backup"):
+        words = [str(tmp_path / "r"), what, str(320 << 20), str(allowed), "", str(width)]
+        done = subprocess.run(
+            [sys.executable, "-c", CHILD, *words],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        peaks.append(int(done.stdout) * 1024)
 
     assert max(peaks) <= allowed, peaks
 

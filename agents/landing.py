@@ -6,6 +6,7 @@ and renamed at the end; if anything fails it is removed.
 
     landing     a draft that takes bytes at any place, from several threads at once
     land        one that takes them in order
+    land_whole  what is small enough to be in memory, in one go
 """
 
 from __future__ import annotations
@@ -179,6 +180,39 @@ async def land(
     return draft
 
 
+def land_whole(
+    root: Path,
+    name: str,
+    data: memoryview,
+    parts: Sequence[tuple[int, int]],
+    facts: Mapping[str, str] | None = None,
+) -> Landing:
+    """Write *parts*, (offset, size), of *data* as file *name* below *root*; the rest of it are zeros, and become holes.  Blocks.
+
+    The file's directory is not synced: `sync_all` is for whoever has written all of them.
+    """
+    target = safe_path(root, name)
+    draft = target.with_name(f".{uuid.uuid4().hex}.part")
+    try:
+        try:
+            landing = Landing(draft, target, SLABS)
+            try:
+                landing.reserve(len(data), parts)
+                landing.write_page(0, data, [(start, start + size) for start, size in parts])
+                landing.sync()
+            finally:
+                landing.close()
+            landing.complaint = put_back(draft, facts or {})
+            draft.replace(target)
+        except BaseException:
+            with suppress(OSError):
+                draft.unlink(missing_ok=True)
+            raise
+    except OSError as error:
+        raise _translate(error, target) from error
+    return landing
+
+
 def first_there(root: Path, names: Iterable[str]) -> Path | None:
     """The first of *names* below *root* that is taken, be it by a link to nothing.  Blocks."""
     return next((root / name for name in names if os.path.lexists(root / name)), None)
@@ -195,6 +229,12 @@ def _settle(draft: Path, target: Path, facts: Mapping[str, str]) -> str:
     draft.replace(target)
     sync_directory(target.parent)
     return complaint
+
+
+def sync_all(places: Iterable[Path]) -> None:
+    """What was renamed in these directories stays so.  Blocks."""
+    for place in places:
+        sync_directory(place)
 
 
 def sync_directory(place: Path) -> None:

@@ -20,8 +20,11 @@ A restore's share, with n requests at the same time:
     unpackers a frame being decompressed                                            (w + 2) x (1 MiB, or one longest chunk)
     rows      of the windows on their way, and their chunks' ids                             at most 16 MiB
     pages     what is begun and not full: a fifth of the share                               at most 34 x 1 MiB
+  before all else, to files
+    batches   of small streams' ranges: one being put together, one on its way               2 x (a quarter of the pieces, 4 MiB)
   in order (to a process, to an agent) half as many pages, and
     kept      pages that are full and wait for their turn; on their way to the consumer      twice as many at most, 8 MiB
+    batches   of small streams' ranges, to an agent: the two used last                       2 x (a 32nd of the share, 4 MiB)
   onto an older file, besides:
     slabs     what is taken from there, before it is written past the system's cache         (s + 4 (w + 2)) x 1 MiB
     known     the stream's chunks that are looked for in it, 80 bytes each                  an eighth of the share
@@ -167,6 +170,17 @@ class Share:
     def known(self) -> int:
         """Chunks of a stream that a restore onto an older file looks for at the same time (about 80 bytes each)."""
         return self.memory // 8 // 80
+
+    @property
+    def batch(self) -> int:
+        """Bytes of packs that a batch of small streams is read in, of which there are two: a restore to files reads them before anything
+        else is on its way."""
+        return self.pieces * RANGE // 4
+
+    @property
+    def batch_beside(self) -> int:
+        """The same of one whose streams are read beside others."""
+        return max(MIB, self.memory // 32)
 
     def can_reuse(self, longest_chunk: int) -> bool:
         """Is there room for blocks of an older file with such chunks?"""

@@ -242,7 +242,7 @@ async def deliver(
             tasks.start_soon(_plan_reads, batches, fetched, slots)
             tasks.start_soon(_split_frames, fetched, opened)
             tasks.start_soon(_place_frames, opened, unpacked, assembly)
-            digest = _Digest()
+            digest = Digest()
             async with closing(unpacked.results()) as results:
                 async for item in results:
                     if isinstance(item, _Begun):
@@ -331,7 +331,7 @@ class _Step:
 
 
 @contextmanager
-def _fitting() -> Iterator[None]:
+def fitting() -> Iterator[None]:
     """What does not fit together is damaged."""
     try:
         yield
@@ -343,7 +343,7 @@ def windows(rows: bytes, at: int, slots: int) -> Iterator[Window]:
     """The windows that *rows*, which begin at *at* of the stream, are restored in when there are so many slots."""
     place = 0
     while place < len(rows):
-        with _fitting():
+        with fitting():
             window = make_window(rows, place, at, page=PAGE, most_pages=slots - 2)
         place, at = window.next, window.end
         yield window
@@ -443,7 +443,7 @@ async def _place_frames(
     async with closing(opened.results()) as results:
         async for item in results:
             if isinstance(item, _Begun):
-                _check_end(window)
+                check_end(window)
                 window = item.window
                 await unpacked.submit(item)
                 step = _Step(window.ids, None)
@@ -460,7 +460,7 @@ async def _place_frames(
             item.room.users = 1  # until the last step has been made
             step = _Step(window.ids, item.room)
             for body, needs in item.frames:
-                with _fitting():
+                with fitting():
                     codec, plain, count, picks, pieces = window.place(body, needs)
                 if step.frames and step.plain + plain > STEP:
                     await submit(step)
@@ -475,11 +475,11 @@ async def _place_frames(
                 step.plain += plain
             item.room.users -= 1
             await submit(step)
-    _check_end(window)
+    check_end(window)
     unpacked.end()
 
 
-def _check_end(window: Window | None) -> None:
+def check_end(window: Window | None) -> None:
     if window is not None and window.left:
         raise Damaged("a recipe's run names another number of chunks than its frames hold")
 
@@ -582,7 +582,7 @@ def _keep(step: _Step, *, assembly: _Assembly, picker: Picker, unpackers: list[U
     unpackers.append(unpacker)
 
 
-class _Digest:
+class Digest:
     """BLAKE3 over the ids of the chunks in order, and the holes' lengths."""
 
     def __init__(self) -> None:

@@ -28,7 +28,7 @@ class FrameSplitter:
     def done(self) -> bool:
         return self._window.whole and not self._rest
 
-    def feed(self, data: bytes) -> Iterator[tuple[int, memoryview, bytes]]:
+    def feed(self, data: bytes | memoryview) -> Iterator[tuple[int, memoryview, bytes]]:
         """Yield (ordinal, sealed bytes, needs) of every frame that is complete now and that some run needs."""
         skipped = min(self._skip, len(data))
         self._skip -= skipped

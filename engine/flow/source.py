@@ -35,6 +35,8 @@ class PackSource:
     ) -> None:
         self._store = store
         self._seal = seal
+        self.header = header_size(seal.encryption)
+        """Bytes at a pack's beginning that hold its key."""
         self._readers = [Reader(reader) for reader in readers]
         self._embedded = embedded
         self._keys: OrderedDict[PackId, PackKey] = OrderedDict()
@@ -55,7 +57,7 @@ class PackSource:
             key = self._keys.get(pack)
             if key is None:
                 if head is None:
-                    head = await self.read(pack, 0, header_size(self._seal.encryption))
+                    head = await self.read(pack, 0, self.header)
                 key = PackKey.open(head, self._seal, self._readers)
                 self._keys[pack] = key
                 if len(self._keys) > _KEYS:
@@ -65,6 +67,9 @@ class PackSource:
     def embeds(self, pack: PackId) -> bool:
         """Is the pack at hand, and reading it no request?"""
         return pack in self._embedded
+
+    def embedded(self, pack: PackId) -> bytes | None:
+        return self._embedded.get(pack)
 
     async def table(self, pack: PackId, *, after: int, limit: int) -> PackTable:
         """The pack's table, which lies behind byte *after*; raise `Damaged` if it cannot be had, or takes more than *limit* bytes."""

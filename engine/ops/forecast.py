@@ -2,6 +2,8 @@
 
 Recipes that are stored as streams are read for it, for only they know what follows; the restore reads them too, and so they count.
 
+Small streams are read in batches that are planned from the snapshot alone (`flow.small`), before all others: those are exact.
+
 A pack's key comes with its first bytes.  Whoever reads a pack further on needs them as well: a request more, unless they are here
 already.  Where a pack is read from its first byte and further on at the same time, it depends on which answer comes first; then
 the forecast has that request, and is no longer exact.  (A restore forgets the keys of packs when it has seen thousands, which adds some.)
@@ -19,6 +21,7 @@ from ..base.ids import PackId
 from ..flow.budget import RANGE, Share
 from ..flow.delivery import windows
 from ..flow.egress import levels
+from ..flow.small import Batch
 from ..flow.source import PackSource
 from ..format.recipe import Recipe
 from ..format.window import Extent, Window
@@ -44,6 +47,12 @@ class Reads:
     @property
     def account(self) -> Account:
         return Account({"get": self.requests} if self.requests else {}, 0, self.down)
+
+    def add_batch(self, batch: Batch) -> None:
+        """A batch of small streams will be read."""
+        self.requests += len(batch.requests)
+        self.down += sum(end - start for _, start, end in batch.ranges)
+        self._opened.setdefault(batch.source, set()).update(batch.packs)
 
     async def add(self, recipe: Recipe, source: PackSource, *, in_order: bool) -> None:
         """A stream will be read through *source*: in order, or into a file."""

@@ -26,7 +26,7 @@ from ...agents.base import Agent, Goal, RestoreEnd, RestoreJob, StoredStream
 from ...agents.errors import AgentError
 from ...agents.existing import Existing, existing
 from ...agents.filling import entered
-from ...agents.landing import Landing, first_there, in_short, landing
+from ...agents.landing import Landing, first_there, in_short, land_whole, landing, sync_all
 from ...agents.names import file_name
 from ...agents.process import running
 from ...agents.tree import Tree
@@ -41,6 +41,7 @@ from ..flow.channel import Channel
 from ..flow.closing import closing
 from ..flow.egress import egress, scatter
 from ..flow.older import LEAST, OlderFile
+from ..flow.small import Held, Part, Together, plan_batches
 from ..flow.source import PackSource
 from ..flow.tables import Tables
 from ..format.names import DOMAIN, series_prefix
@@ -61,6 +62,9 @@ Target: TypeAlias = Path | Agent | Sequence[str]
 """A directory, an agent built for the server to restore into, or a command that reads one stream."""
 
 WINDOW = 8 << 20
+
+ERRAND = 16
+"""Small files that a thread writes before it says so."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -332,8 +336,17 @@ class _Restore:
         sources = _Sources(repo)
         reads = Reads(repo.secrets.id_key, header_size(repo.config.encryption), share, self.budget.cpu)
         wanted = self._wanted(chosen)
-        for snapshot, record in wanted:
-            await reads.add(record.recipe, sources.of(snapshot), in_order=not files)
+        batches = []
+        if not isinstance(self.to, Sequence):  # to a process goes one stream
+            room = share.batch if files else share.batch_beside
+            parts = _parts(wanted if files else _base(chosen), sources)
+            batches = plan_batches(parts, room=room, by_place=files)
+        for batch in batches:
+            reads.add_batch(batch)
+        together = {number for batch in batches for number in batch.members}
+        for number, (snapshot, record) in enumerate(wanted):
+            if number not in together:
+                await reads.add(record.recipe, sources.of(snapshot), in_order=not files)
         limit = "" if reads.exact else "at most"
         if not files and not isinstance(self.to, Sequence):
             limit = "at most"  # an agent need not read all that it is given
@@ -409,9 +422,19 @@ class _Restore:
         await to_thread.run_sync(tree.prepare, root)
         fetch.total = sum(record.size for _, record in wanted)
         tables = await self._tables(repo, root, wanted)
-        files = []
-        complaints: list[str] = []
-        for name, (snapshot, record) in zip(names, wanted, strict=True):
+        largest = LEAST - 1 if tables else 0  # a larger file may spare us something
+        small = Together(
+            plan_batches(_parts(wanted, sources), room=fetch.share.batch, by_place=True, largest=largest),
+            [record for _, record in wanted],
+            id_key=repo.secrets.id_key,
+            share=fetch.share,
+            cpu=self.budget.cpu,
+        )
+        landed = await self._small_files(small, names, fetch, root)
+        complaints = [one for one in landed.values() if one]
+        for number, (name, (snapshot, record)) in enumerate(zip(names, wanted, strict=True)):
+            if number in landed:
+                continue
             fetch.emit(StreamStarted(self.series, record.name, record.size))
             source = sources.of(snapshot)
             async with (
@@ -433,13 +456,45 @@ class _Restore:
                 if digest != record.digest:
                     raise Damaged("a restored stream is not what was backed up", stream=record.name)
             fetch.reused += older.taken if older else 0
-            files.append(draft.target)
             complaints += [f"{record.name}: {draft.complaint}"] if draft.complaint else []
             fetch.emit(StreamFinished(self.series, record.name, record.size))
         complaints += await to_thread.run_sync(tree.finish, root)
         if complaints:
             fetch.emit(Warned(self.series, in_short(complaints)))
-        return files, tree
+        return [root.joinpath(name) for name in names], tree
+
+    async def _small_files(
+        self, small: Together, names: Sequence[str], fetch: _Fetch, root: Path
+    ) -> dict[int, str]:
+        """Restore what is restored together; return what there is to complain of, by the streams' numbers."""
+        landed: dict[int, str] = {}
+        threads = anyio.CapacityLimiter(fetch.share.keepers)
+
+        async def write(held: Held, numbers: Sequence[int]) -> None:
+            def errand() -> None:
+                for number in numbers:
+                    data, filled = small.read(held, number)
+                    record = small.records[number]
+                    draft = land_whole(root, names[number], memoryview(data), filled, record.facts)
+                    found[number] = f"{record.name}: {draft.complaint}" if draft.complaint else ""
+
+            found: dict[int, str] = {}
+            await to_thread.run_sync(errand, limiter=threads)
+            landed.update(found)
+            for number in numbers:
+                record = small.records[number]
+                fetch.emit(StreamStarted(self.series, record.name, record.size))
+                fetch.tally(record.size)
+                fetch.emit(StreamFinished(self.series, record.name, record.size))
+
+        async with anyio.create_task_group() as tasks, closing(small.each(tasks)) as batches:
+            async for held in batches:
+                async with anyio.create_task_group() as writers:
+                    for at in range(0, len(held.batch.members), ERRAND):
+                        writers.start_soon(write, held, held.batch.members[at : at + ERRAND])
+                del held  # before we wait for the next one
+        await to_thread.run_sync(sync_all, {root.joinpath(names[number]).parent for number in landed})
+        return landed
 
     async def _tables(
         self, repo: Repository, root: Path, wanted: Sequence[tuple[Snapshot, StreamRecord]]
@@ -473,9 +528,25 @@ class _Restore:
         self, repo: Repository, chosen: RestorePlan, tasks: TaskGroup, fetch: _Fetch, agent: Agent
     ) -> RestoreEnd:
         sources = _Sources(repo)
+        base = _base(chosen)
+        small = Together(
+            plan_batches(_parts(base, sources), room=fetch.share.batch_beside, by_place=False),
+            [record for _, record in base],
+            id_key=repo.secrets.id_key,
+            share=fetch.share,
+            cpu=self.budget.cpu,
+        )
 
-        def stored(snapshot: Snapshot, record: StreamRecord) -> StoredStream:
+        async def whole(number: int) -> AsyncIterator[bytes]:
+            data = await small.whole(number)
+            fetch.tally(len(data))
+            if data:
+                yield bytes(data)
+
+        def stored(snapshot: Snapshot, record: StreamRecord, number: int = -1) -> StoredStream:
             def read() -> AsyncIterator[bytes]:
+                if number in small:
+                    return whole(number)
                 return StreamReader(tasks, repo, record, sources.of(snapshot), fetch).blocks()
 
             return StoredStream(
@@ -484,7 +555,7 @@ class _Restore:
 
         async with staging_directory(self.staging) as directory:
             job = RestoreJob(
-                base=[stored(chosen.base.snapshot, record) for record in chosen.base.snapshot.streams],
+                base=[stored(*one, number) for number, one in enumerate(base)],
                 logs=[stored(piece.entry.snapshot, piece.stream) for piece in chosen.logs],
                 position=position_of(chosen.base.snapshot.position),
                 staging=directory,
@@ -548,6 +619,14 @@ def _older(
         cpu=fetch.budget.cpu,
         expected=not record.recipe.depth,
     )
+
+
+def _base(chosen: RestorePlan) -> list[tuple[Snapshot, StreamRecord]]:
+    return [(chosen.base.snapshot, record) for record in chosen.base.snapshot.streams]
+
+
+def _parts(wanted: Sequence[tuple[Snapshot, StreamRecord]], sources: _Sources) -> list[Part]:
+    return [(record.recipe, record.size, sources.of(snapshot)) for snapshot, record in wanted]
 
 
 class _Sources:

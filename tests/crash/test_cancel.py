@@ -97,6 +97,24 @@ async def test_a_cancelled_restore_leaves_no_file(tmp_path: Path) -> None:
             assert not ended or found == {"one", "two"}
 
 
+async def test_a_cancelled_restore_of_many_small_streams_leaves_whole_files_and_no_others(
+    tmp_path: Path,
+) -> None:
+    store = await opened(tmp_path)
+    streams = {f"{number // 50}/{number}": DATA[number * 100 :][: number * 7] for number in range(200)}
+    agent = FakeAgent([(name, "dump", data) for name, data in streams.items()])
+    async with opened_repository(store, key=KEY, cache=tmp_path / "cache") as repo:
+        await strandline.backup(repo, agent, series="s")
+        for turn in range(18):
+            target = tmp_path / f"target-{turn}"
+
+            ended = await cancelled_after(int(1.35**turn), strandline.restore(repo, series="s", to=target))
+
+            found = [path for path in target.rglob("*") if path.is_file()] if target.exists() else []
+            assert all(path.read_bytes() == streams[str(path.relative_to(target))] for path in found)
+            assert not ended or len(found) == len(streams)
+
+
 async def test_leaving_the_events_early_cancels_the_backup(tmp_path: Path) -> None:
     store = await opened(tmp_path)
     async with opened_repository(store, key=KEY, cache=tmp_path / "cache") as repo:

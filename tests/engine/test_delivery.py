@@ -21,7 +21,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from strandline.agents.landing import Landing
 from strandline.chunker.naming import make_namer
-from strandline.engine.flow import delivery, egress, older
+from strandline.engine.flow import delivery, egress, older, small
 from strandline.engine.flow.channel import Channel
 from strandline.engine.flow.delivery import InOrder, IntoDraft
 from strandline.engine.flow.source import PackSource
@@ -53,8 +53,12 @@ def tiny(slots: int, rows: int) -> Iterator[pytest.MonkeyPatch]:
         patch.setattr(delivery, "SHORT", 700)
         patch.setattr(delivery, "BATCH", 5000)
         patch.setattr(delivery, "STEP", 9000)
-        for one in (delivery, egress):
+        for one in (delivery, egress, small):
             patch.setattr(one, "RANGE", 10_000)
+        patch.setattr(small, "PAGE", PAGE)
+        patch.setattr(small, "SMALL", 2 * PAGE)
+        patch.setattr(small, "GAP", 3000)
+        patch.setattr(small, "SHORT", 700)
         patch.setattr(window, "MOST_ROWS", rows)
         patch.setattr(window, "GAP", 3000)
         patch.setattr(older, "LEAST", 1)

@@ -164,7 +164,8 @@ class Capture(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class StoredStream:
-    """A stream in the repository, as a restoring agent sees it.  *read* may be called again and again."""
+    """A stream in the repository, as a restoring agent sees it.  *read* may be called again and again, and of several streams, or of
+    one, at the same time (`Agent.readers`).  Whoever does not read to the end closes the iterator."""
 
     name: str
     kind: StreamKind
@@ -243,10 +244,15 @@ class Observation:
 
 
 class Agent(Protocol):
-    """One vendor's source, or restore target."""
+    """One vendor's source, or restore target.
+
+    *readers*: how many of the stored streams `restore` reads side by side, at most.  Each of them has its part of the memory, and where
+    that is too little for all of them, some wait until others have been read to their ends, or closed.
+    """
 
     kind: str
     modes: frozenset[Mode]
+    readers: int = 1
 
     @classmethod
     def find_place(cls, text: str, extents: Sequence[LogExtent]) -> Position:

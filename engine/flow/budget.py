@@ -57,6 +57,8 @@ RECIPE = 4 * MIB
 SPILL = MIB
 """Bytes of rows that recipes of streams under way hold before they store them."""
 LEAST_PACK = MIB
+LEAST_PART = 24 * MIB
+"""What a reader of a stream takes, however small its part."""
 RANGE = 4 * MIB
 """Bytes of one ranged GET of a restore."""
 PAGE = MIB
@@ -125,6 +127,15 @@ class Share:
     def block(self) -> int:
         """Bytes of a block, between one and four MiB: the larger, the less Python there is to a gigabyte."""
         return max(MIB, min(LARGEST_BLOCK, self.memory // 5 // self.blocks))
+
+    def part(self, count: int) -> Share:
+        """What one of *count* readers of streams at the same time may use."""
+        return self if count == 1 else Share(self.memory // count, max(1, self.workers // count))
+
+    @property
+    def readers(self) -> int:
+        """How many readers of streams at the same time there is memory for."""
+        return max(1, self.memory // LEAST_PART)
 
     def divide(self, streams: int, group_size: int, longest_chunk: int) -> Division:
         """The memory of all blocks, for so many *streams* side by side.

@@ -13,7 +13,7 @@ import hashlib
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
-from contextlib import suppress
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeAlias
@@ -195,16 +195,17 @@ class StreamReader:
     def __init__(
         self, tasks: TaskGroup, repo: Repository, record: StreamRecord, source: PackSource, fetch: _Fetch
     ) -> None:
-        self._out: Channel[bytes | memoryview] = Channel(WINDOW)
+        self._out: Channel[bytes | memoryview] = Channel(WINDOW // max(fetch.readers, fetch.reading + 1))
+        self._tasks = tasks
         self._scope = anyio.CancelScope()
         self._repo = repo
         self._record = record
         self._source = source
         self._fetch = fetch
-        tasks.start_soon(self._run)
 
     async def blocks(self) -> AsyncIterator[bytes]:
         sent = 0
+        self._tasks.start_soon(self._run)  # not before: it may have to wait for one that is being read
         try:
             async for block in self._out:
                 sent += len(block)
@@ -220,21 +221,23 @@ class StreamReader:
     async def _run(self) -> None:
         record = self._record
         with self._scope, self._out:
-            digest = await egress(
-                record.recipe,
-                self._source,
-                self._out,
-                id_key=self._repo.secrets.id_key,
-                share=self._fetch.share,
-                cpu=self._fetch.budget.cpu,
-            )
+            async with self._fetch.part() as share:
+                digest = await egress(
+                    record.recipe,
+                    self._source,
+                    self._out,
+                    id_key=self._repo.secrets.id_key,
+                    share=share,
+                    cpu=self._fetch.budget.cpu,
+                )
             if digest != record.digest:
                 raise Damaged("a restored stream is not what was backed up", stream=record.name)
 
 
 @dataclass(slots=True)
 class _Fetch:
-    """What all streams of one restore share, and how far it is."""
+    """What all streams of one restore share, and how far it is.  *readers*: how many streams the target said that it reads side by side;
+    *reading*: how many are being fetched for it."""
 
     series: str
     emit: Emit
@@ -243,6 +246,23 @@ class _Fetch:
     total: int
     done: int = 0
     reused: int = 0
+    readers: int = 1
+    reading: int = 0
+    _places: anyio.Semaphore = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._places = anyio.Semaphore(self.share.readers)
+
+    @asynccontextmanager
+    async def part(self) -> AsyncIterator[Share]:
+        """Memory for one more stream that is read: its part of all, and where there are more than was said, still less.  Wait for
+        another one to end if there is none."""
+        async with self._places:
+            self.reading += 1
+            try:
+                yield self.share.part(min(max(self.readers, self.reading), self.share.readers))
+            finally:
+                self.reading -= 1
 
     def tally(self, size: int) -> None:
         self.done += size
@@ -529,6 +549,7 @@ class _Restore:
     ) -> RestoreEnd:
         sources = _Sources(repo)
         base = _base(chosen)
+        fetch.readers = max(1, getattr(agent, "readers", 1))  # an agent of somebody else may not know of it
         small = Together(
             plan_batches(_parts(base, sources), room=fetch.share.batch_beside, by_place=False),
             [record for _, record in base],

@@ -25,11 +25,12 @@ class Source:
     async def capture(self, request):
         yield self
     source = SourceIdentity("made", "made")
-    width = int(sys.argv[6]) if len(sys.argv) > 6 else 1
+    width = readers = int(sys.argv[6]) if len(sys.argv) > 6 else 1
+    count = int(sys.argv[7]) if len(sys.argv) > 7 else width
     async def streams(self):
         if self.width > 1:
-            for seed in range(self.width):
-                yield SourceStream(f"stream/{seed}", "dump", lambda seed=seed: self.text(seed, SIZE // self.width))
+            for seed in range(self.count):
+                yield SourceStream(f"stream/{seed}", "dump", lambda seed=seed: self.text(seed, SIZE // self.count))
             return
         kind = "pages" if days else "dump"
         yield SourceStream("stream", kind, self.read, page_size=8192 if kind == "pages" else 0)
@@ -44,13 +45,25 @@ class Source:
         rng = random.Random(seed)
         words = [rng.randbytes(3000) + b"a line of text that comes again and again " * 90 for _ in range(300)]
         for made in range(0, size, 1 << 20):
-            yield b"".join(rng.choice(words) + rng.randbytes(500) for _ in range(143))
+            block = b"".join(rng.choice(words) + rng.randbytes(500) for _ in range(143))
+            yield block[: size - made]
     async def finish(self):
         return CaptureEnd()
     async def restore(self, job):
+        if self.width > 1:
+            places = asyncio.Semaphore(self.readers)
+            async with asyncio.TaskGroup() as tasks:
+                for stream in job.base:
+                    tasks.create_task(self.swallow(stream, places))
+            return RestoreEnd()
         async for block in job.base[0].read():
             pass
         return RestoreEnd()
+
+    async def swallow(self, stream, places):
+        async with places:
+            async for block in stream.read():
+                await asyncio.sleep(0)
 
 def scattered(days):
     # A table of pages, a twentieth of which changes every day; one in eight is empty, and so is the first quarter.
@@ -137,9 +150,20 @@ def test_a_stream_of_many_days_and_holes_is_restored_within_the_memory(tmp_path:
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 @pytest.mark.parametrize(("allowed", "width"), [(256 << 20, 4), (176 << 20, 4), (176 << 20, 12)])
 def test_streams_side_by_side_take_no_more_memory_than_one(tmp_path: Path, allowed: int, width: int) -> None:
+    assert max(run_all(tmp_path, 320 << 20, allowed, width)) <= allowed
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+@pytest.mark.parametrize("allowed", [256 << 20, 160 << 20])
+def test_many_small_streams_are_restored_within_the_memory(tmp_path: Path, allowed: int) -> None:
+    assert max(run_all(tmp_path, 192 << 20, allowed, 4, 600)) <= allowed
+
+
+def run_all(place: Path, size: int, allowed: int, width: int, *count: int) -> list[int]:
+    """The peaks of a full, an unchanged one, and restores to an agent and to files."""
     peaks = []
-    for what in ("init", "backup", "backup"):
-        words = [str(tmp_path / "r"), what, str(320 << 20), str(allowed), "", str(width)]
+    for what in ("init", "backup", "backup", "restore", "restore to files"):
+        words = [str(place / "r"), what, str(size), str(allowed), "", str(width), *map(str, count)]
         done = subprocess.run(
             [sys.executable, "-c", CHILD, *words],
             stdin=subprocess.DEVNULL,
@@ -149,7 +173,7 @@ def test_streams_side_by_side_take_no_more_memory_than_one(tmp_path: Path, allow
         )
         peaks.append(int(done.stdout) * 1024)
 
-    assert max(peaks) <= allowed, peaks
+    return peaks
 
 
 COMMAND = """

@@ -29,6 +29,7 @@ from strandline.agents.base import (
     SourceStream,
 )
 from strandline.engine.flow.budget import BASE, Budget
+from strandline.engine.flow.closing import closing
 from strandline.engine.format.keyslot import Argon2
 from strandline.engine.format.recipe import Run, decode_rows
 from strandline.engine.repo.keys import Key
@@ -343,3 +344,46 @@ def test_blocks_and_groups_of_all_streams_take_what_those_of_one_take(workers: i
         assert division.blocks * (division.block + longest) + copied <= one
         assert division.blocks > streams
         assert streams * division.spill <= 1 << 20
+
+
+@dataclass(slots=True)
+class ManyReaders(FakeAgent):
+    """Asks for all streams first, then reads them, last one first, *at_once* of them; of some only the beginning."""
+
+    readers: int = 1
+    at_once: int = 8
+
+    async def restore(self, job: RestoreJob) -> RestoreEnd:
+        places = anyio.CapacityLimiter(self.at_once)
+        asked = [(stream.name, stream.read()) for stream in job.base]
+
+        async def read(name: str, blocks: AsyncIterator[bytes]) -> None:
+            async with places, closing(blocks):
+                data = bytearray()
+                async for block in blocks:
+                    data += block
+                    if name.endswith("left"):
+                        return
+                self.restored[name] = bytes(data)
+
+        async with anyio.create_task_group() as tasks:
+            for name, blocks in reversed(asked):
+                tasks.start_soon(read, name, blocks)
+        return RestoreEnd(job.position)
+
+
+@pytest.mark.parametrize("said", [1, 8])
+@pytest.mark.parametrize("workers", [1, 2])
+async def test_an_agent_may_read_more_streams_at_the_same_time_than_there_is_memory_for(
+    tmp_path: Path, workers: int, said: int
+) -> None:
+    streams = {f"s{n}{' left' if n % 3 == 1 else ''}": RANDOM[n * 7 :] for n in range(12)}
+    target = ManyReaders(readers=said)
+    async with opened_repository(await fresh(), key=KEY, cache=tmp_path) as repo:
+        agent = FakeAgent([(name, "dump", data) for name, data in streams.items()])
+        await strandline.backup(repo, agent, series="s")
+        assert tiny(workers).share.readers < 8
+        with anyio.fail_after(PATIENCE):
+            await strandline.restore(repo, series="s", to=target, budget=tiny(workers))
+
+    assert target.restored == {name: data for name, data in streams.items() if not name.endswith("left")}

@@ -143,6 +143,11 @@ class BinlogVerifier:
         return self._open
 
     @property
+    def transaction(self) -> str:
+        """The name of the transaction at hand; "" where it has none."""
+        return self._name
+
+    @property
     def transaction_time(self) -> int:
         """Commit time of the transaction at hand, µs UTC."""
         return self._time

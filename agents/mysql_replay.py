@@ -1,8 +1,10 @@
 """The log, replayed: stored extents -> one stream of events, cut at a transaction -> the vendor's binlog tool -> the client.
 
-The cut is ours: the replay stops before the first transaction, in log order, whose commit time is after the moment asked for.  What is
-replayed is a prefix of the log, so a server whose clock lagged can never drag in what came after a disaster.  MariaDB's log tells
-times in whole seconds, and of a transaction the second in which its last statement began.
+The cut is ours (`Cut`).  To a moment: before the first transaction, in log order, whose commit time is after it.  To a position: there, if
+a transaction ends there.  To a transaction: after it, or just before it; to a set of them: after the first moment at which all are in.
+What is replayed is a prefix of the log, so a server whose clock lagged can never drag in what came after a disaster.  MariaDB's log tells
+times in whole seconds, and of a transaction the second in which its last statement began.  A log that ends, or goes past the goal, without
+having it ends the restore with `GoalNotReached`.
 
 MariaDB logs CREATE TABLE ... SELECT as one transaction: the statement, then the rows.  Replayed, the statement commits by itself and
 takes the GTID; the rows would take the next one, which belongs to the transaction that follows.  So the rows are applied without
@@ -15,6 +17,7 @@ with the number that follows: that is how such tables are logged, and worth a wa
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from contextlib import aclosing
 from dataclasses import dataclass, field
@@ -33,12 +36,15 @@ from .binlog import (
 )
 from .binlog_client import dump_events
 from .closing import closing
-from .errors import LogDamaged, ToolFailed
+from .errors import GoalNotReached, LogDamaged, SourceRefused, ToolFailed
 from .mysql_connect import MySQLSettings, connected
 from .mysql_log import LogFile, log_position, place_of
 
 _ROWS_APART = (b"COMMIT", b"SET SESSION sql_log_bin=0", b"BEGIN")
 _ROWS_DONE = (b"SET SESSION sql_log_bin=1",)
+
+_MARIA_NAME = re.compile(r"\d+-\d+-\d+")
+_MYSQL_NAMES = re.compile(r"([0-9a-fA-F]{8}(?:-?[0-9a-fA-F]{4}){3}-?[0-9a-fA-F]{12})((?::\d+(?:-\d+)?)+)")
 
 
 @dataclass(slots=True)
@@ -109,13 +115,155 @@ class Replay:
     cut: bool = False
 
 
+class Cut:
+    """Says, event by event, whether a replay that began at *start* has come to *goal*."""
+
+    def __init__(self, goal: Goal, start: Position) -> None:
+        self._goal = goal
+        self._place = None if goal.position is None else goal.position.order
+        self._missing: Missing | None = None
+        self._begins = ""
+        if self._place is not None and self._place < start.order:
+            raise self.missed()
+        if goal.before:
+            self._begins = one_transaction(goal.transaction)
+        elif goal.transaction:
+            self._missing = Missing(goal.transaction, start.facts.get("gtid", ""))
+        self.at_once = self._place == start.order or (self._missing is not None and not self._missing)
+        """Is nothing to be replayed at all?"""
+
+    def comes(self, at: Position, verifier: BinlogVerifier, *, begins: bool) -> bool:
+        """Does the replay end before the event that stands at *at*, outside of transactions, or *begins* one?  *verifier* has just been
+        fed it."""
+        if self._place is not None:
+            if at.order > self._place:
+                raise self.missed()
+            return at.order == self._place
+        if not begins:
+            return False
+        if self._goal.time is not None:
+            return verifier.transaction_time > self._goal.time
+        return bool(self._begins) and verifier.transaction == self._begins
+
+    def took(self, transaction: str) -> bool:
+        """Does it end after *transaction*, which is complete?"""
+        if self._missing is None:
+            return False
+        self._missing.take(transaction)
+        return not self._missing
+
+    def ends(self, *places: Position) -> bool:
+        """Does it end where an extent does, which is known by these positions?"""
+        return any(place.order == self._place for place in places)
+
+    def check_end(self) -> None:
+        """There is no more log: raise `GoalNotReached` if the goal should have been in it."""
+        if self._goal.time is None:
+            raise self.missed()
+
+    def missed(self) -> GoalNotReached:
+        goal = self._goal
+        if goal.position is not None:
+            what = f"no transaction ends at {goal.position.text}"
+        elif goal.before:
+            what = f"the log has no transaction {goal.transaction}"
+        else:
+            what = f"the log lacks {self._missing} of {goal.transaction}"
+        return GoalNotReached(
+            f"{what}: the restore did not end where it should",
+            hint="Do not use this target, its data are of another moment: choose another goal, and a fresh target.",
+        )
+
+
+class Missing:
+    """Those of some transactions that are still to come: runs of numbers by source (MySQL), or the last of a domain (MariaDB).
+
+    *known* is a GTID state: what is in it is not missing.  False when nothing is.
+    """
+
+    def __init__(self, text: str, known: str) -> None:
+        maria, self._runs = parse_transactions(text)
+        state, seen = parse_transactions(known)
+        self._maria = {
+            name
+            for name in maria
+            if not any(_domain(one) == _domain(name) and _number(one) >= _number(name) for one in state)
+        }
+        for source in list(self._runs):
+            for first, last in seen.get(source, ()):
+                self._remove(source, first, last)
+
+    def __bool__(self) -> bool:
+        return bool(self._maria or self._runs)
+
+    def __str__(self) -> str:
+        runs = [
+            f"{source}:{first}" + (f"-{last}" if last > first else "")
+            for source, some in self._runs.items()
+            for first, last in some
+        ]
+        return ", ".join([*sorted(self._maria), *runs][:3])
+
+    def take(self, transaction: str) -> None:
+        self._maria.discard(transaction)
+        source, _, number = transaction.rpartition(":")
+        if source in self._runs:
+            self._remove(source, int(number), int(number))
+
+    def _remove(self, source: str, first: int, last: int) -> None:
+        left = []
+        for begin, end in self._runs.get(source, ()):
+            left += [(begin, min(end, first - 1)), (max(begin, last + 1), end)]
+        left = [(begin, end) for begin, end in left if begin <= end]
+        if left:
+            self._runs[source] = left
+        else:
+            self._runs.pop(source, None)
+
+
+def parse_transactions(text: str) -> tuple[set[str], dict[str, list[tuple[int, int]]]]:
+    """The transactions that *text* names, as the log does: MariaDB's, and runs of MySQL's by source; raise `SourceRefused`."""
+    maria: set[str] = set()
+    runs: dict[str, list[tuple[int, int]]] = {}
+    for part in filter(None, (one.strip() for one in text.split(","))):
+        if _MARIA_NAME.fullmatch(part):
+            maria.add("-".join(str(int(word)) for word in part.split("-")))
+        elif match := _MYSQL_NAMES.fullmatch(part):
+            some = runs.setdefault(match[1].replace("-", "").lower(), [])
+            for first, last in re.findall(r":(\d+)(?:-(\d+))?", match[2]):
+                some.append((int(first), int(last or first)))
+        else:
+            raise SourceRefused(
+                f"{part!r} is no transaction's name",
+                hint="Give a GTID: 0-1-4711 of MariaDB, 3e11fa47-71ca-11e1-9e33-c80aa9429562:23 of MySQL.",
+            )
+    return maria, runs
+
+
+def one_transaction(text: str) -> str:
+    maria, runs = parse_transactions(text)
+    names = [*maria, *(f"{source}:{first}" for source, some in runs.items() for first, _ in some)]
+    if len(names) != 1 or any(first != last for some in runs.values() for first, last in some):
+        raise SourceRefused("a restore can end just before one transaction, not before several", given=text)
+    return names[0]
+
+
+def _domain(name: str) -> int:
+    return int(name.split("-")[0])
+
+
+def _number(name: str) -> int:
+    return int(name.split("-")[2])
+
+
 async def log_events(job: RestoreJob, replay: Replay) -> AsyncGenerator[bytes, None]:
     """The log as one file: the magic once, then every file's description and events, up to the cut."""
     yield MAGIC
+    cut = None if replay.goal is None else Cut(replay.goal, replay.position)
     for stream in job.logs:
         pieces: list[bytes] = []
         held = 0
-        async with aclosing(_extent_events(stream, replay)) as events:
+        async with aclosing(_extent_events(stream, replay, cut)) as events:
             async for raw in events:
                 pieces.append(raw)
                 held += len(raw)
@@ -125,9 +273,13 @@ async def log_events(job: RestoreJob, replay: Replay) -> AsyncGenerator[bytes, N
         yield b"".join(pieces)
         if replay.cut:
             return
+    if cut is not None:
+        cut.check_end()
 
 
-async def _extent_events(stream: StoredStream, replay: Replay) -> AsyncGenerator[bytes, None]:
+async def _extent_events(
+    stream: StoredStream, replay: Replay, cut: Cut | None
+) -> AsyncGenerator[bytes, None]:
     """Verified once more; what lies before the replay's position was in the dump and is left out, as is all from the cut on."""
     extent = stream.extent
     if extent is None:
@@ -137,8 +289,11 @@ async def _extent_events(stream: StoredStream, replay: Replay) -> AsyncGenerator
     (first, begin), (file, wanted) = place_of(extent.first), place_of(replay.position)
     begin = begin if first == extent.file else 4
     wanted = wanted if file == extent.file else 4
-    until = replay.goal.time if replay.goal is not None else None
     rows = _RowsApart()
+
+    def place(offset: int) -> Position:
+        return log_position(extent.first.timeline, extent.file, offset, {})
+
     async with closing(stream.read()) as blocks:
         async for block in blocks:
             for event in splitter.feed(block):
@@ -146,15 +301,18 @@ async def _extent_events(stream: StoredStream, replay: Replay) -> AsyncGenerator
                     verifier.begin(event)
                     verifier.offset = max(begin, verifier.offset)
                     yield event.raw
+                    if cut is not None and cut.at_once:  # the tool must have something to read all the same
+                        replay.cut = True
+                        return
                     continue
                 at, was_open, done = verifier.offset, verifier.in_transaction, verifier.transactions
                 verifier.feed(event)
                 if at < wanted:
                     continue
                 begins = verifier.in_transaction and not was_open
-                if begins and until is not None and verifier.transaction_time > until:
+                if cut is not None and not was_open and cut.comes(place(at), verifier, begins=begins):
                     replay.cut = True
-                    _reach(replay, verifier, log_position(extent.first.timeline, extent.file, at, {}))
+                    _reach(replay, verifier, place(at))
                     return
                 yield event.raw
                 ended = verifier.transactions > done
@@ -163,8 +321,14 @@ async def _extent_events(stream: StoredStream, replay: Replay) -> AsyncGenerator
                     replay.sent.add(verifier.last)
                 for raw in rows.around(event, verifier, ended=ended):
                     yield raw
+                if ended and cut is not None and cut.took(verifier.last):
+                    replay.cut = True
+                    _reach(replay, verifier, place(verifier.offset))
+                    return
     if splitter.rest or verifier.description is None:
         raise LogDamaged("a stored log extent ends inside an event", stream=stream.name)
+    if cut is not None and cut.ends(extent.next, place(verifier.offset)):
+        replay.cut = True
     _reach(replay, verifier, extent.next)
 
 

@@ -25,7 +25,7 @@ from .closing import closing
 from .errors import AccessDenied, AgentError, SourceRefused, ToolFailed
 from .mysql_connect import MySQLConnection, MySQLSettings, connected, said_by_tool
 from .mysql_log import LogFile, list_logs, place_of, read_head
-from .mysql_replay import Replay, audit, log_events
+from .mysql_replay import Cut, Replay, audit, log_events
 from .mysql_server import is_on
 from .mysql_tools import defaults_file, find_tool, secrets, tool_environment
 from .process import Running, running
@@ -178,13 +178,18 @@ async def _restore(settings: MySQLSettings, connection: MySQLConnection, job: Re
         job.phase("verify")
         await _compare(settings, connection, replay, before, job)
     return RestoreEnd(
-        replay.position, replay.last_time, replay.sent.transactions, {"gtid": gtid_text(replay.gtids)}
+        replay.position,
+        replay.last_time,
+        replay.sent.transactions,
+        {"gtid": gtid_text(replay.gtids), "transaction": replay.sent.last},
     )
 
 
 def _begin(job: RestoreJob) -> Replay:
     if job.position is None:
         raise SourceRefused("the snapshot does not say where the log continues it")
+    if job.goal is not None:
+        Cut(job.goal, job.position)  # raises where that is no goal, while nothing is loaded yet
     return Replay(job.position, job.goal, parse_gtid_text(job.position.facts.get("gtid", "")))
 
 

@@ -6,11 +6,12 @@
     index/<domain>/<sha256>
     snapshots/<series>/<utc>-<id>   utc sorts as text: 20261122T101500.123456Z
     rollups/<series>/<utc>-<id>
+    marks/<series>/<mark>
     leases/<id>, leases/<id>.over
     gc/<id>
     doctor/<id>                     a moment long, while `doctor` tries what the store does; nothing is ever read from it
 
-A series or domain is the user's word, quoted: characters other than `A-Z a-z 0-9 . _ - @ +`, and a leading `.` or `-`,
+A series, mark or domain is the user's word, quoted: characters other than `A-Z a-z 0-9 . _ - @ +`, and a leading `.` or `-`,
 become `=` and two lower-case hex digits for each byte of their UTF-8 form.  A quoted word is at most 200 characters long.
 A domain is `main` for all sources that share the repository's, `@` and the series for one of its own, `+` and a name for a group's.
 Quoting is reversible, and each word has one quoted form: a name that holds another form is none of ours.  What has no UTF-8
@@ -32,6 +33,7 @@ PACKS = "packs/"
 INDEX = "index/"
 SNAPSHOTS = "snapshots/"
 ROLLUPS = "rollups/"
+MARKS = "marks/"
 LEASES = "leases/"
 GC = "gc/"
 DOCTOR = "doctor/"
@@ -41,11 +43,12 @@ OVER = ".over"
 _PLAIN = re.compile(r"[A-Za-z0-9._\-@+]")
 _UTC = "%Y%m%dT%H%M%S.%fZ"
 _SNAPSHOT = re.compile(r"(?:snapshots|rollups)/([^/]+)/([0-9]{8}T[0-9]{6}\.[0-9]{6}Z)-([0-9a-f]{16})")
+_MARK = re.compile(r"marks/([^/]+)/([^/]+)")
 _PACK = re.compile(r"packs/([0-9a-f]{2})/(\1[0-9a-f]{62})")
 
 
-def quote(word: str) -> str:
-    """Return *word* as one part of an object name; raise `Refused` if it is empty or too long."""
+def quote(word: str, what: str = "a source") -> str:
+    """Return *word*, the name of *what*, as one part of an object name; raise `Refused` if it is empty or too long."""
     try:
         quoted = "".join(
             char
@@ -54,10 +57,10 @@ def quote(word: str) -> str:
             for at, char in enumerate(word)
         )
     except UnicodeEncodeError:
-        raise Refused("a source's name must be text", hint="Check the encoding of the terminal.") from None
+        raise Refused(f"{what}'s name must be text", hint="Check the encoding of the terminal.") from None
     if not 1 <= len(quoted) <= 200:
         raise Refused(
-            "a source's name must have 1 to 200 characters (others than letters and digits count triple)"
+            f"{what}'s name must have 1 to 200 characters (others than letters and digits count triple)"
         )
     return quoted
 
@@ -143,6 +146,23 @@ def _parse_series(name: str, prefix: str) -> tuple[str, str, str] | None:
         utc_micros(match[2])
         return unquote(match[1]), match[2], match[3]
     except (ValueError, Damaged):
+        return None
+
+
+def marks_prefix(series: str) -> str:
+    return f"{MARKS}{quote(series)}/"
+
+
+def mark_name(series: str, mark: str) -> str:
+    return f"{marks_prefix(series)}{quote(mark, 'a mark')}"
+
+
+def parse_mark(name: str) -> tuple[str, str] | None:
+    """(series, mark) of a mark's name; None for any other name."""
+    match = _MARK.fullmatch(name)
+    try:
+        return (unquote(match[1]), unquote(match[2])) if match else None
+    except Damaged:
         return None
 
 

@@ -1,11 +1,11 @@
-"""How small objects are sealed: snapshots, index segments, leases, gc records, and the tables of packs.
+"""How small objects are sealed: snapshots, marks, index segments, leases, gc records, and the tables of packs.
 
     offset  size  field
     0         16  salt, random
     16         .  the plain bytes, sealed (encryption of the repository; nonce of twelve zero bytes)
 
 The key is BLAKE3 derive_key("strandline 1 <kind>", meta_key | salt), with kind `snapshot`, `rollup`, `rollup names`,
-`rollup body`, `index`, `lease`, `gc` or `table`.  The associated data is where the object belongs, so that one moved elsewhere
+`rollup body`, `mark`, `index`, `lease`, `gc` or `table`.  The associated data is where the object belongs, so that one moved elsewhere
 does not open: its full name; for an index segment, whose name is its own digest, `index/<domain>/`; for a pack's table, the pack's
 header.
 """

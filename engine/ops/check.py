@@ -1,6 +1,6 @@
 """Check the structure of a repository: does everything that a snapshot names exist, open, and add up?
 
-Reads the configuration, every snapshot, rollup, index segment, lease, gc record, and of every pack the tail and the sealed
+Reads the configuration, every snapshot, rollup, mark, index segment, lease, gc record, and of every pack the tail and the sealed
 table; no frame.  The recipes are walked: each run must lie within its pack's frames and count of chunks.  (A writer's
 key cannot open packs, so with it recipes that are stored as streams are not walked; that is said.)
 """
@@ -32,11 +32,13 @@ from ..format.names import (
     INDEX,
     KEYS,
     LEASES,
+    MARKS,
     OVER,
     PACKS,
     ROLLUPS,
     SNAPSHOTS,
     pack_name,
+    parse_mark,
     parse_pack,
     parse_rollup,
     parse_snapshot,
@@ -48,6 +50,7 @@ from ..format.snapshot import Snapshot, StreamRecord
 from ..plan.rollup import stretches
 from ..repo.keys import list_slots
 from ..repo.leases import reading
+from ..repo.marks import read_mark
 from ..repo.repository import Repository
 from ..repo.rollups import RollupName, list_rollups, read_head
 from .operation import Operation, account_of
@@ -160,7 +163,13 @@ class _Check:
                     self._note(name, "not a pack's name")
                 elif name.startswith(ROLLUPS) and parse_rollup(name) is None:
                     self._note(name, "not a rollup's name")
-                elif not name.startswith((LEASES, PACKS, SNAPSHOTS, ROLLUPS, INDEX, CONFIG, KEYS, DOCTOR)):
+                elif name.startswith(MARKS) and parse_mark(name) is None:
+                    self._note(name, "not a mark's name")
+                elif name.startswith(MARKS):
+                    await read_mark(repo.store, repo.seal, name)
+                elif not name.startswith(
+                    (LEASES, PACKS, SNAPSHOTS, ROLLUPS, MARKS, INDEX, CONFIG, KEYS, DOCTOR)
+                ):
                     self._note(name, "not a name of ours")
             except ObjectMissing:
                 continue

@@ -25,6 +25,7 @@ from ..flow.budget import Budget, Share
 from ..format.names import (
     CONFIG,
     KEYS,
+    MARKS,
     PACKS,
     pack_name,
     parse_pack,
@@ -169,6 +170,9 @@ class _Survey:
         if self.latest:
             opening = [info.name for prefix in (CONFIG, KEYS) async for info in repo.store.scan(prefix)]
             await self._prove(iter([(name, self.latest) for name in opening]))
+        now, keep = self.guard.locks.now(), self.guard.locks.rule.keep
+        marks = [(info.name, info.modified + keep) async for info in repo.store.scan(MARKS)]
+        await self._prove(iter([(name, need) for name, need in marks if need > now]))
         await self._prove(iter(self.packs))
 
     async def _series(self, every: _NewestFirst, share: Share, cpu: anyio.CapacityLimiter) -> None:

@@ -1,6 +1,7 @@
 """Object lock over a repository: what is locked, what is known of it here, and how it is made longer.
 
     config/ keys/ packs/ snapshots/ rollups/    locked as they are written; extended while a snapshot needs them
+    marks/                                      locked as they are written, for as long as a snapshot of that moment
     leases/ index/ gc/ doctor/                  never: ordinary work overwrites and removes them
 
 Nothing is lost with those.  An index segment is a hint: without it chunks are stored again.  A lease or a gc record that somebody

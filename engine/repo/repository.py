@@ -33,6 +33,7 @@ from ..format.config import (
     verify_config,
 )
 from ..format.keyslot import Argon2, Secrets
+from ..format.mark import Mark
 from ..format.names import CONFIG, DOMAIN, config_name, quote
 from ..format.sealed import ObjectSeal
 from ..format.snapshot import Snapshot
@@ -40,6 +41,7 @@ from .guard import UNLOCKED, Guard, KnownLocks
 from .hints import Hints
 from .index import Index, sync_index
 from .keys import Key, add_slot, unlock
+from .marks import find_mark, list_marks, put_mark
 from .once import put_once
 from .rollups import Record, Rollup, read_records
 from .snapshots import (
@@ -158,6 +160,18 @@ class Repository:
     async def find(self, prefix: str, series: str | None = None) -> SnapshotName:
         """The one snapshot whose id begins with *prefix*; raise `NotFound` otherwise."""
         return await find_snapshot(self.store, self.seal, prefix, series)
+
+    async def marks(self, series: str | None = None) -> list[Mark]:
+        """All marks, by series and time."""
+        return await list_marks(self.store, self.seal, series)
+
+    async def mark(self, series: str, name: str) -> Mark:
+        """The mark of that name; raise `NotFound` if there is none."""
+        return await find_mark(self.store, self.seal, series, name)
+
+    async def put_mark(self, mark: Mark) -> None:
+        """Keep a new mark; raise `Refused` if its series has one of that name."""
+        await put_mark(self.store, self.seal, mark)
 
     async def close(self) -> None:
         indexes = [*self._shared.retired, *self._shared.indexes.values()]

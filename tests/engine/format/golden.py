@@ -15,6 +15,7 @@ from strandline.engine.format.config import encode_config
 from strandline.engine.format.indexfile import encode_segment
 from strandline.engine.format.keyslot import Argon2, Role, seal_slot
 from strandline.engine.format.lease import encode_record
+from strandline.engine.format.mark import encode_mark
 from strandline.engine.format.names import (
     config_name,
     domain_of,
@@ -22,6 +23,7 @@ from strandline.engine.format.names import (
     index_prefix,
     key_name,
     lease_name,
+    mark_name,
     pack_name,
     quote,
     snapshot_name,
@@ -44,6 +46,7 @@ from .specimens import (
     IDS,
     KEY_FILE,
     LEASE,
+    MARK,
     PACK,
     PACK_KEY,
     PASSPHRASE,
@@ -167,6 +170,8 @@ MADE: dict[str, Callable[[], bytes]] = {
     "rollup-names.txt": lambda: zstandard.ZstdDecompressor().decompress(encode_names(TAILS)),
     "rollup-body.bin": lambda: zstandard.ZstdDecompressor().decompress(encode_body(_records())),
     "lease.msgpack": lambda: encode_record(LEASE),
+    "mark.msgpack": lambda: encode_mark(MARK),
+    "names-of-marks.txt": lambda: "".join(f"{mark_name(MARK.series, word)}\n" for word in WORDS).encode(),
     "gc.msgpack": lambda: encode_record(GC_RECORD),
     "names.txt": _names,
     "names-of-series.txt": _names_of_series,

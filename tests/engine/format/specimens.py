@@ -17,7 +17,8 @@ from strandline.engine.format.aead import Encryption, Reader
 from strandline.engine.format.config import Config, PlainSecrets, recipient_record
 from strandline.engine.format.keyslot import Argon2, Secrets
 from strandline.engine.format.lease import GcRecord, Lease
-from strandline.engine.format.names import rollups_prefix, snapshot_name, utc_text
+from strandline.engine.format.mark import Mark
+from strandline.engine.format.names import mark_name, rollups_prefix, snapshot_name, utc_text
 from strandline.engine.format.pack import RAW, ZSTD, PackKey, encode_body
 from strandline.engine.format.recipe import Hole, Recipe, Run, encode_row
 from strandline.engine.format.rollup import Head, Stretch
@@ -202,6 +203,15 @@ LEASE = Lease(
     first_put=1795342500.5,
     gc_known=("aaaaaaaaaaaaaaaa", "bbbbbbbbbbbbbbbb"),
 )
+MARK = Mark(
+    name="before the change / 2",
+    series=SNAPSHOT.series,
+    position=FIRST,
+    time=1795342500000000,
+    written=1795342500123456,
+    note="größer",
+)
+MARK_NAME = mark_name(MARK.series, MARK.name)
 GC_RECORD = GcRecord("aaaaaaaaaaaaaaaa", 1795342500123456, (PACK, bytes(32)))
 
 
@@ -221,4 +231,5 @@ PLACES = (
     Place("gc", b"gc/aaaaaaaaaaaaaaaa", b""),
     Place("rollup", ROLLUP_NAME.encode(), b"a head"),
     Place("table", b"SLPACK01 and the rest of a header", b"a table"),
+    Place("mark", MARK_NAME.encode(), b"a mark"),
 )

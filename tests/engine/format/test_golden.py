@@ -15,9 +15,11 @@ from strandline.engine.format.config import decode_config, encode_config, verify
 from strandline.engine.format.indexfile import decode_segment
 from strandline.engine.format.keyslot import decode_slot, open_slot
 from strandline.engine.format.lease import decode_gc, decode_lease
+from strandline.engine.format.mark import decode_mark
 from strandline.engine.format.names import (
     config_name,
     key_name,
+    parse_mark,
     parse_pack,
     parse_rollup,
     parse_snapshot,
@@ -55,6 +57,7 @@ from .specimens import (
     IDS,
     KEY_FILE,
     LEASE,
+    MARK,
     OLD_READER,
     PACK,
     PACK_KEY,
@@ -213,6 +216,16 @@ def test_a_rollup_is_known_by_its_name():
 def test_a_lease_and_a_gc_record_are_read():
     assert decode_lease(read("lease.msgpack")) == LEASE
     assert decode_gc(read("gc.msgpack")) == GC_RECORD
+
+
+def test_a_mark_is_read_and_known_by_its_name():
+    names = read("names-of-marks.txt").decode().splitlines()
+
+    assert decode_mark(read("mark.msgpack")) == MARK
+    assert [parse_mark(name) for name in names] == [(MARK.series, word) for word in WORDS]
+    assert parse_mark("marks/shop") is None
+    assert parse_mark("marks/shop/a/b") is None
+    assert parse_mark("marks/shop/=41") is None
 
 
 @pytest.mark.parametrize("encryption", ENCRYPTIONS)

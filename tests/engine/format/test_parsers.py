@@ -15,6 +15,7 @@ from strandline.engine.format.config import decode_config, verify_config
 from strandline.engine.format.indexfile import decode_segment
 from strandline.engine.format.keyslot import decode_slot, open_slot
 from strandline.engine.format.lease import decode_gc, decode_lease
+from strandline.engine.format.mark import decode_mark
 from strandline.engine.format.names import parse_pack, parse_rollup, parse_snapshot
 from strandline.engine.format.pack import (
     PackKey,
@@ -144,6 +145,7 @@ PARSERS: dict[str, tuple[Callable[[bytes], object], st.SearchStrategy[bytes]]] =
         lambda data: decode_records(data, 2),
         broken(squeeze(read("rollup-body.bin"))) | broken(read("rollup-body.bin")).map(squeeze),
     ),
+    "mark": (decode_mark, broken(read("mark.msgpack")) | mistyped_msgpack(read("mark.msgpack"))),
     "lease": (decode_lease, broken(read("lease.msgpack")) | mistyped_msgpack(read("lease.msgpack"))),
     "gc": (decode_gc, broken(read("gc.msgpack")) | mistyped_msgpack(read("gc.msgpack"))),
     "small object": (

@@ -35,13 +35,16 @@ if TYPE_CHECKING:
     )
     from .engine.base.events import Event
     from .engine.flow.budget import Budget
+    from .engine.format.mark import Mark
     from .engine.ops.backup import BackupResult, backup
     from .engine.ops.check import CheckReport, check
     from .engine.ops.doctor import DoctorReport, doctor, doctor_source
+    from .engine.ops.mark import mark
     from .engine.ops.open import init_repository, open_repository
     from .engine.ops.operation import Operation
     from .engine.ops.restore import RestoreResult, plan, restore
-    from .engine.plan.chain import RestorePlan
+    from .engine.plan.choice import RestorePlan
+    from .engine.plan.goal import Goal
     from .engine.repo.keys import Key
     from .engine.repo.repository import Repository
     from .store.urls import open_store
@@ -59,13 +62,15 @@ _HOME = {
     "Damaged": "engine.base.errors",
     "DoctorReport": "engine.ops.doctor",
     "Event": "engine.base.events",
+    "Goal": "engine.plan.goal",
     "Key": "engine.repo.keys",
+    "Mark": "engine.format.mark",
     "NotFound": "engine.base.errors",
     "Operation": "engine.ops.operation",
     "Prices": "engine.base.costs",
     "Refused": "engine.base.errors",
     "Repository": "engine.repo.repository",
-    "RestorePlan": "engine.plan.chain",
+    "RestorePlan": "engine.plan.choice",
     "RestoreResult": "engine.ops.restore",
     "SourceFailed": "engine.base.errors",
     "SourceStream": "agents.base",
@@ -79,6 +84,7 @@ _HOME = {
     "doctor_source": "engine.ops.doctor",
     "init_repository": "engine.ops.open",
     "make_agent": "agents.registry",
+    "mark": "engine.ops.mark",
     "open_repository": "engine.ops.open",
     "open_store": "store.urls",
     "plan": "engine.ops.restore",
@@ -98,7 +104,9 @@ __all__ = [
     "Damaged",
     "DoctorReport",
     "Event",
+    "Goal",
     "Key",
+    "Mark",
     "NotFound",
     "Operation",
     "Prices",
@@ -118,6 +126,7 @@ __all__ = [
     "doctor_source",
     "init_repository",
     "make_agent",
+    "mark",
     "open_repository",
     "open_store",
     "plan",

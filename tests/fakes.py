@@ -77,7 +77,9 @@ class _FakeCapture(Capture):
             stream = self._stream(
                 f"log/{number}", "log", self._agent.log[number], fails=number == self._agent.fails_at
             )
-            stream.extent = LogExtent(f"log {number}", position(number), position(number + 1), transactions=1)
+            stream.extent = LogExtent(
+                f"log {number}", position(number), position(number + 1), events=1, transactions=1
+            )
             yield stream
 
     async def finish(self) -> CaptureEnd:

@@ -20,10 +20,10 @@ from typing import Generic, TypeVar
 
 import anyio
 
-from ...agents.errors import AgentError, ChainBroken
+from ...agents.errors import AgentError, ChainBroken, GoalNotReached
 from ...store.observe import RequestCounts
 from ..base.costs import Account
-from ..base.errors import BrokenChain, SourceFailed
+from ..base.errors import BrokenChain, SourceFailed, StrandlineError, Unreachable
 from ..base.events import Emit, Event, Progress, ignore
 from ..flow.channel import TornStream
 
@@ -127,7 +127,11 @@ def source_failure(error: BaseException) -> BaseException:
     """An agent's error in the engine's words; any other error as it is."""
     if not isinstance(error, AgentError):
         return error
-    kind = BrokenChain if isinstance(error, ChainBroken) else SourceFailed
+    kind: type[StrandlineError] = SourceFailed
+    if isinstance(error, ChainBroken):
+        kind = BrokenChain
+    elif isinstance(error, GoalNotReached):
+        kind = Unreachable
     return kind(str(error), hint=error.hint)
 
 

@@ -22,7 +22,8 @@ import anyio
 from anyio import to_thread
 from anyio.abc import TaskGroup
 
-from ...agents.base import Agent, Goal, RestoreEnd, RestoreJob, StoredStream
+from ...agents.base import Agent, RestoreEnd, RestoreJob, StoredStream
+from ...agents.base import Goal as AgentGoal
 from ...agents.errors import AgentError
 from ...agents.existing import Existing, existing
 from ...agents.filling import entered
@@ -48,11 +49,14 @@ from ..format.names import DOMAIN, series_prefix
 from ..format.pack import header_size
 from ..format.recipe import decode_rows
 from ..format.snapshot import Snapshot, StreamRecord
-from ..plan.chain import Chain, Entry, RestorePlan, Rolled, chain_from, chains, choose, needed, plan_snapshot
-from ..plan.chain import plan_of as make_plan
+from ..plan.chain import Chain, Entry, Rolled, chain_from, chains
+from ..plan.choice import RestorePlan, choose, needed, opaque, plan_snapshot
+from ..plan.choice import plan_of as make_plan
+from ..plan.goal import Goal
 from ..repo.leases import reading
 from ..repo.repository import Repository
 from ..repo.rollups import Rollup
+from .aim import aim_of
 from .backup import DOMAIN_OF, staging_directory
 from .forecast import Reads
 from .operation import Operation, account_of, root_cause, source_failure
@@ -98,20 +102,29 @@ class RestoreResult:
 
 
 async def plan(
-    repo: Repository, *, series: str, at: int | None = None, snapshot: str | None = None
+    repo: Repository,
+    *,
+    series: str,
+    at: int | None = None,
+    goal: Goal | None = None,
+    snapshot: str | None = None,
+    whole: bool = False,
 ) -> RestorePlan:
-    """What a restore of *series* would use: to the moment *at* (µs UTC), to one snapshot (its id's first digits), or to
-    the latest moment that its logs reach."""
+    """What a restore of *series* would use: to the moment *at* (µs UTC), to a *goal*, to one snapshot (its id's first digits), or to
+    the latest moment that its logs reach.  *whole*: for somebody who takes log extents whole, and so ends before the goal."""
+    if sum(one is not None for one in (at, goal, snapshot)) > 1:
+        raise Refused("a restore has one goal", hint="Give a time, another goal, or a snapshot.")
     if snapshot is not None:
         name = await repo.find(snapshot, series)
         return plan_snapshot(Entry(name.name, await repo.load(name)))
-    return await plan_of(repo, await survey(repo, series), at)
+    return await plan_of(repo, await survey(repo, series), goal or Goal(at), whole=whole)
 
 
 @dataclass(frozen=True, slots=True)
 class Survey:
-    """What a series has: *chains* of its fulls, oldest first; snapshots, and stretches that lie in *rollups*, by their names."""
+    """What *series* has: *chains* of its fulls, oldest first; snapshots, and stretches that lie in *rollups*, by their names."""
 
+    series: str
     chains: list[Chain]
     entries: list[Entry]
     rolled: list[Rolled]
@@ -125,21 +138,24 @@ async def survey(repo: Repository, series: str) -> Survey:
         raise await _nothing(repo, series)
     found = [Entry(name.name, record) for name, record in catalogue.loose]
     rolled = [Rolled(one.at.name, stretch) for one in catalogue.rollups for stretch in one.head.stretches]
-    return Survey(chains(found, rolled), found, rolled, {one.at.name: one for one in catalogue.rollups})
+    return Survey(
+        series, chains(found, rolled), found, rolled, {one.at.name: one for one in catalogue.rollups}
+    )
 
 
-async def plan_of(repo: Repository, found: Survey, at: int | None) -> RestorePlan:
-    """What a restore to *at* would use; reads the rollups that it needs, and no others."""
-    chain = choose(found.chains, at)
+async def plan_of(repo: Repository, found: Survey, goal: Goal, *, whole: bool = False) -> RestorePlan:
+    """What a restore to *goal* would use; reads the rollups that it needs, and no others."""
+    aim = await aim_of(repo, found.series, found.chains, goal)
+    chain = choose(found.chains, aim)
     known, rolled = list(found.entries), list(found.rolled)
-    while names := {one.name for one in needed(chain, at)}:
+    while names := {one.name for one in needed(chain, aim, whole=whole)}:
         for name in sorted(names):
             rollup = found.rollups[name]
             prefix = series_prefix(rollup.at.series)
             known += [Entry(prefix + one.tail, one.snapshot) for one in await repo.records(rollup)]
         rolled = [one for one in rolled if one.name not in names]
         chain = chain_from(chain.base, known, rolled)
-    return make_plan(chain, found.chains, at)
+    return make_plan(chain, found.chains, aim, whole=whole)
 
 
 async def _nothing(repo: Repository, series: str) -> NotFound:
@@ -166,6 +182,7 @@ def restore(
     series: str,
     to: Target | None = None,
     at: int | None = None,
+    goal: Goal | None = None,
     snapshot: str | None = None,
     streams: Sequence[str] | None = None,
     force: bool = False,
@@ -174,7 +191,8 @@ def restore(
     staging: Path | None = None,
     output: int | None = None,
 ) -> Operation[RestoreResult]:
-    """Restore *series* to where `plan` says.  *streams* limits what goes to a directory or a process; a process takes one stream.
+    """Restore *series* to where `plan` says.  *streams* limits what goes to a directory or a process; a process takes one stream.  Both
+    take log extents whole, and so may end before the goal: a warning says so.
 
     *force* lets a directory's files be replaced, or an agent's target be other than empty; of a file that is there already, only what
     differs is fetched.  *dry_run* reads snapshots, and recipes that are stored as streams, and tells in the result's `forecast` what the
@@ -184,7 +202,7 @@ def restore(
     if to is None and not dry_run:
         raise ValueError("a restore goes somewhere")
     job = _Restore(
-        repo, series, to, at, snapshot, streams, force, dry_run, budget or Budget(), staging, output
+        repo, series, to, at, goal, snapshot, streams, force, dry_run, budget or Budget(), staging, output
     )
     return Operation(job.run)
 
@@ -275,6 +293,7 @@ class _Restore:
     series: str
     to: Target | None
     at: int | None
+    goal: Goal | None
     snapshot: str | None
     streams: Sequence[str] | None
     force: bool
@@ -287,12 +306,20 @@ class _Restore:
     async def run(self, emit: Emit) -> RestoreResult:
         async with self.budget.admit() as share:
             began = time.monotonic()
-            mode = "snapshot" if self.snapshot is not None else "latest" if self.at is None else "moment"
-            emit(Started(self.series, "restore", mode))
+            emit(Started(self.series, "restore", _mode(self.at, self.goal, self.snapshot)))
             repo = self.repo.over(ObservedStore(self.repo.store, self.counts))
             _ = repo.readers  # a writer's key is refused before anything else
-            chosen = await plan(repo, series=self.series, at=self.at, snapshot=self.snapshot)
+            chosen = await plan(
+                repo,
+                series=self.series,
+                at=self.at,
+                goal=self.goal,
+                snapshot=self.snapshot,
+                whole=isinstance(self.to, Path | Sequence),
+            )
             self._check(chosen)
+            if chosen.whole:
+                emit(Warned(self.series, chosen.cut))
             fetch = _Fetch(self.series, emit, self.budget, share, chosen.size)
             files: list[Path] = []
             tree = Tree()
@@ -390,11 +417,6 @@ class _Restore:
         if unknown:
             raise NotFound(
                 f"the snapshot has no stream {unknown[0]!r}", hint=_offer(unknown[0], chosen, names)
-            )
-        if self.at is not None and chosen.logs and isinstance(self.to, Path | Sequence):
-            raise Refused(
-                "files and processes are given whole log extents, which go on after the moment asked for",
-                hint="Restore into a server (--into), or choose a snapshot with --snapshot.",
             )
         if isinstance(self.to, Sequence) and len(self._wanted(chosen)) != 1:
             raise Refused(
@@ -580,13 +602,36 @@ class _Restore:
                 logs=[stored(piece.entry.snapshot, piece.stream) for piece in chosen.logs],
                 position=position_of(chosen.base.snapshot.position),
                 staging=directory,
-                goal=None if chosen.until is None else Goal(chosen.until),
+                goal=_agent_goal(chosen),
                 force=self.force,
                 facts=chosen.base.snapshot.facts,
                 phase=lambda name: fetch.emit(Phase(self.series, name)),
                 emit_warning=lambda message: fetch.emit(Warned(self.series, message)),
             )
             return await agent.restore(job)
+
+
+def _mode(at: int | None, goal: Goal | None, snapshot: str | None) -> str:
+    """How it was said what is to be restored."""
+    goal = goal or Goal(at)
+    names = (
+        ("moment", goal.time),
+        ("position", goal.position),
+        ("transaction", goal.transaction),
+        ("mark", goal.mark),
+    )
+    given = [name for name, value in names if value not in (None, "")]
+    return "snapshot" if snapshot is not None else given[0] if given else "latest"
+
+
+def _agent_goal(chosen: RestorePlan) -> AgentGoal | None:
+    """Where the agent has to cut the logs; None where it replays all that it is given."""
+    goal = chosen.goal
+    if goal.latest or all(map(opaque, chosen.logs)):
+        return None
+    if chosen.position is not None:
+        return AgentGoal(position=position_of(chosen.position))
+    return AgentGoal(goal.time, transaction=goal.transaction, before=goal.before)
 
 
 async def _check_still_there(repo: Repository, series: str, chosen: RestorePlan) -> None:

@@ -1,4 +1,4 @@
-"""Chains: which full and which log extents bring a source back to a moment; where a chain has gaps.
+"""Chains: which log extents continue which full; where a chain has gaps.
 
 A full with a position begins a chain.  Extents continue it on the same timeline, in the order of their positions: each must
 begin at or before the point where the chain ends so far, and end after it.  What the chain reaches is the time of the last
@@ -7,7 +7,7 @@ log snapshot that was taken in (until then nothing else had happened), never a g
 Logs that were rolled up come as stretches: each covers the log from its beginning to its end, and is followed like one long
 extent.  Only a restore that needs one has to know its snapshots.
 
-Sources without a log (no position) are restored to a snapshot: the newest at or before the moment.
+Which of them a restore uses is decided in `choice`.
 
 This module decides from facts; it reads nothing.
 """
@@ -16,13 +16,11 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import accumulate, takewhile
+from itertools import accumulate
 from typing import TypeAlias
 
-from ..base.clock import isoformat
-from ..base.errors import NotFound, Unreachable
 from ..format.rollup import Stretch
 from ..format.snapshot import ExtentRecord, PositionRecord, Snapshot, StreamRecord
 
@@ -77,22 +75,6 @@ class Chain:
         return sum(one.stretch.extents if isinstance(one, Rolled) else 1 for one in self.logs)
 
 
-@dataclass(frozen=True, slots=True)
-class RestorePlan:
-    """What a restore would use.  *until* is the moment asked for, None for the latest; *reasons* explain the choice."""
-
-    base: Entry
-    logs: tuple[LogPiece, ...]
-    until: int | None
-    reaches: int
-    reasons: tuple[str, ...]
-
-    @property
-    def size(self) -> int:
-        """Plain bytes to restore."""
-        return self.base.snapshot.size + sum(piece.stream.size for piece in self.logs)
-
-
 Order: TypeAlias = tuple[int | str, ...]
 
 
@@ -100,9 +82,9 @@ class Timeline:
     """All logs of one timeline, in the order in which they are followed."""
 
     def __init__(self, logs: Sequence[LogPiece | Rolled], proofs: Sequence[tuple[Order, int]]) -> None:
-        self.logs = sorted(logs, key=lambda one: (_first(one).order, _next(one).order, _name(one)))
-        self._firsts = [_first(one) for one in self.logs]
-        self._nexts = [_next(one) for one in self.logs]
+        self.logs = sorted(logs, key=lambda one: (first_of(one).order, next_of(one).order, _name(one)))
+        self._firsts = [first_of(one) for one in self.logs]
+        self._nexts = [next_of(one) for one in self.logs]
         self._furthest = list(accumulate((one.order for one in self._nexts), max))
         self._proofs = sorted(proofs)
         self._proven = [order for order, _ in self._proofs]
@@ -174,94 +156,18 @@ def chains(entries: Sequence[Entry], rolled: Sequence[Rolled] = ()) -> list[Chai
     return [_chain(full, every) for full in fulls]
 
 
-def plan_restore(entries: Sequence[Entry], until: int | None = None) -> RestorePlan:
-    """Choose the newest full at or before *until* (None: the newest of all) whose logs reach it, none of which is rolled up.
-
-    Raise `NotFound` if there is no full at all, `Unreachable` with the nearest moments if none reaches *until*.
-    """
-    every = chains(entries)
-    return plan_of(choose(every, until), every, until)
+def first_of(one: LogPiece | Rolled) -> PositionRecord:
+    return one.stretch.first if isinstance(one, Rolled) else extent_in(one).first
 
 
-def choose(every: Sequence[Chain], until: int | None) -> Chain:
-    """The chain that `plan_restore` would use; it raises the same."""
-    if not every:
-        raise NotFound("no full backup is stored", hint="Take one: `strandline backup SOURCE`.")
-    if until is None:
-        # By name, not by time: a series' names keep the order it was made in, whatever clocks said.
-        return max(every, key=lambda chain: chain.base.name)
-    for chain in reversed(every):
-        if chain.base.time <= until and (until <= chain.reaches or chain.base.snapshot.position is None):
-            return chain
-    raise Unreachable(_nearest(every, until))
-
-
-def needed(chain: Chain, until: int | None) -> list[Rolled]:
-    """Stretches whose snapshots have to take their place before a plan can be made of *chain*."""
-    return [one for one in _up_to(chain, until) if isinstance(one, Rolled)]
-
-
-def plan_of(chain: Chain, every: Sequence[Chain], until: int | None) -> RestorePlan:
-    """The plan that uses *chain*, of which no stretch is `needed`."""
-    logs = tuple(one for one in _up_to(chain, until) if isinstance(one, LogPiece))
-    return RestorePlan(chain.base, logs, until, chain.reaches, tuple(_reasons(chain, until, every)))
-
-
-def _up_to(chain: Chain, until: int | None) -> Iterator[LogPiece | Rolled]:
-    return takewhile(lambda one: until is None or _begins_by(one, until), chain.logs)
-
-
-def plan_snapshot(entry: Entry) -> RestorePlan:
-    """Just this snapshot, without any logs."""
-    return RestorePlan(entry, (), None, entry.time, ("this snapshot was asked for by its id",))
-
-
-def _begins_by(one: LogPiece | Rolled, until: int) -> bool:
-    # A replay stops before the first transaction after the moment; *first_time* is the earliest in the extent.
-    first_time = one.stretch.first_time if isinstance(one, Rolled) else _extent(one).first_time
-    return first_time is None or first_time <= until
-
-
-def _first(one: LogPiece | Rolled) -> PositionRecord:
-    return one.stretch.first if isinstance(one, Rolled) else _extent(one).first
-
-
-def _next(one: LogPiece | Rolled) -> PositionRecord:
-    return one.stretch.next if isinstance(one, Rolled) else _extent(one).next
+def next_of(one: LogPiece | Rolled) -> PositionRecord:
+    return one.stretch.next if isinstance(one, Rolled) else extent_in(one).next
 
 
 def _name(one: LogPiece | Rolled) -> str:
     return one.name if isinstance(one, Rolled) else one.entry.name
 
 
-def _extent(piece: LogPiece) -> ExtentRecord:
+def extent_in(piece: LogPiece) -> ExtentRecord:
     assert piece.stream.extent is not None
     return piece.stream.extent
-
-
-def _reasons(chain: Chain, until: int | None, every: Sequence[Chain]) -> list[str]:
-    base = chain.base
-    newer = sum(one.base.time > base.time for one in every)
-    reasons = [f"full {base.snapshot.id} shows {isoformat(base.time)}"]
-    if newer and until is None:
-        reasons.append(f"{newer} full(s) made before it show a later time: a clock was set back")
-    elif newer:
-        reasons.append(f"{newer} newer full(s) lie after the moment, or their logs do not reach it")
-    if chain.logs:
-        reasons.append(
-            f"{chain.extents} log extent(s) continue it without a gap to {isoformat(chain.reaches)}"
-        )
-    if chain.gap:
-        reasons.append(f"the chain ends there: {chain.gap}")
-    return reasons
-
-
-def _nearest(every: Sequence[Chain], until: int) -> str:
-    before = [chain.reaches for chain in every if chain.base.time <= until]
-    after = [chain.base.time for chain in every if chain.base.time > until]
-    words = [f"{isoformat(until)} cannot be reached"]
-    if before:
-        words.append(f"the nearest moment before is {isoformat(max(before))}")
-    if after:
-        words.append(f"the nearest after is {isoformat(min(after))}")
-    return "; ".join(words)

@@ -14,7 +14,8 @@ from strandline.engine.format.snapshot import (
     SourceRecord,
     StreamRecord,
 )
-from strandline.engine.plan.chain import Entry, chain_from, chains, plan_restore
+from strandline.engine.plan.chain import Entry, chain_from, chains
+from strandline.engine.plan.choice import plan_restore
 
 SECOND = 1_000_000
 

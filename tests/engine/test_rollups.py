@@ -22,7 +22,8 @@ from strandline.engine.ops import rolling
 from strandline.engine.ops.restore import entries, plan, plan_of, survey
 from strandline.engine.ops.rolling import roll_up
 from strandline.engine.plan import rollup as plan_rollup
-from strandline.engine.plan.chain import plan_restore
+from strandline.engine.plan.choice import plan_restore
+from strandline.engine.plan.goal import Goal
 from strandline.engine.plan.rollup import batches, is_fit, neighbours, stretches
 from strandline.engine.plan.segments import FAN
 from strandline.engine.repo.keys import Key, add_slot
@@ -555,7 +556,7 @@ async def test_a_plan_through_rollups_is_the_plan_without_them(tmp_path: Path) -
                     plans = []
                     for where, survey_of in ((repo, exact), (other, found)):
                         try:
-                            chosen = await plan_of(where, survey_of, until)
+                            chosen = await plan_of(where, survey_of, Goal(until))
                             logs = [(piece.entry.name, piece.stream.name) for piece in chosen.logs]
                             plans.append((chosen.base.name, logs, chosen.reaches, chosen.reasons))
                         except strandline.Unreachable as error:
@@ -599,7 +600,7 @@ async def test_months_of_logs_each_minute_are_listed_from_few_objects(tmp_path: 
         found = await survey(repo, SERIES)
         assert store.total < 30 + 300 + 40
         assert found.chains[0].extents == minutes
-        chosen = await plan_of(repo, found, BEGIN + 20_000 * MINUTE)
+        chosen = await plan_of(repo, found, Goal(BEGIN + 20_000 * MINUTE))
         assert len(chosen.logs) == 20_000 - 20_000 // 1440 * 1440
         assert len(await repo.snapshots(SERIES)) == minutes + minutes // 1440 + 1
 

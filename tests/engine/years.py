@@ -132,6 +132,7 @@ async def main(root: Path, minutes: int) -> None:
             print(f"made in {time.perf_counter() - began:.0f} s")
     async with opened_repository(store, key=KEY) as repo:
         from strandline.engine.ops.restore import plan_of, survey
+        from strandline.engine.plan.goal import Goal
 
         began = time.perf_counter()
         found = await survey(repo, SERIES)
@@ -139,7 +140,7 @@ async def main(root: Path, minutes: int) -> None:
         print(f"chains of all fulls: {time.perf_counter() - began:.2f} s")
         for at in (None, BEGIN + minutes * MINUTE // 2):
             began = time.perf_counter()
-            chosen = await plan_of(repo, found, at)
+            chosen = await plan_of(repo, found, Goal(at))
             print(f"plan with {len(chosen.logs)} logs: {time.perf_counter() - began:.2f} s more")
         began = time.perf_counter()
         names = await repo.snapshots(SERIES)

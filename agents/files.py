@@ -55,7 +55,7 @@ from .names import file_name, quote_name
 from .sparse import SparseReader, is_sparse
 from .tree import TREE, Tree, TreeEntry, encode_tree
 
-FIRST = "(none)"
+FIRST = "before the first file"
 """The text of a position before any log file."""
 
 COMPLETE = "Back up files that are complete: let the dump tool finish, or rename when it has."

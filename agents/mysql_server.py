@@ -58,8 +58,12 @@ class Server:
     @property
     def expiry(self) -> float:
         """Seconds for which the server keeps its log; 0 where it keeps it for ever."""
-        seconds = float(self.variables.get("binlog_expire_logs_seconds") or 0)
-        return seconds or float(self.variables.get("expire_logs_days") or 0) * 86_400
+        return expiry_of(self.variables)
+
+
+def expiry_of(variables: dict[str, str]) -> float:
+    seconds = float(variables.get("binlog_expire_logs_seconds") or 0)
+    return seconds or float(variables.get("expire_logs_days") or 0) * 86_400
 
 
 def is_on(value: object) -> bool:
@@ -76,6 +80,7 @@ async def look(connection: MySQLConnection, now: Callable[[], float]) -> Server:
         "server_id": variables.get("server_id", ""),
     }
     name = f"{variables.get('hostname', '')} ({connection.settings.place})"
+    facts["log_expiry"] = f"{expiry_of(variables):.0f}"
     history = connection.is_mariadb and connection.at_least(10, 11) and await _has_history(connection)
     return Server(SourceIdentity("mysql", name, connection.version, facts), variables, skew, history)
 

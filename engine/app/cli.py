@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .options import as_grain, as_moment, common, past
+from .options import as_grain, common, goals, past
 
 if TYPE_CHECKING:
+    from ..plan.goal import Goal
     from .context import Context
 
 
@@ -94,12 +95,6 @@ def backup(
 
 @main.command()
 @click.argument("source")
-@click.option(
-    "--at",
-    callback=as_moment,
-    metavar="TIME",
-    help="To this moment, like 2026-11-22T14:59:59+01:00; else the latest.",
-)
 @click.option("--snapshot", default="", metavar="ID", help="Just this snapshot, without logs.")
 @click.option("--to", default="", metavar="DIR", help="Write the streams as files into this directory.")
 @click.option("--into", default="", metavar="TARGET", help="Restore into this target of the configuration.")
@@ -119,6 +114,7 @@ def backup(
     help="Replace files (only what differs is fetched); restore into a target that is not empty.",
 )
 @common
+@goals
 @past
 def restore(
     context: Context, /, source: str, to: str, into: str, to_command: str, **options: Any
@@ -127,8 +123,6 @@ def restore(
     given = sum(map(bool, (to, into, to_command)))
     if given > 1 or not (given or options["dry_run"]):
         raise click.UsageError("Say where to: give one of --to DIR, --into TARGET and --to-command COMMAND.")
-    if options["at"] is not None and options["snapshot"]:
-        raise click.UsageError("--at and --snapshot exclude each other.")
     if options["streams"] and into:
         raise click.UsageError("A server is restored whole: --stream goes with --to or --to-command.")
     from . import moving
@@ -164,14 +158,37 @@ def show(context: Context, snapshot: str) -> Awaitable[None]:
 
 @main.command(short_help="Say what a restore would use.")
 @click.argument("source")
-@click.option("--at", callback=as_moment, metavar="TIME", help="The moment to restore to; else the latest.")
 @common
+@goals
 @past
-def plan(context: Context, source: str, at: int | None) -> Awaitable[None]:
+def plan(context: Context, source: str, goal: Goal) -> Awaitable[None]:
     """Say what a restore of SOURCE would use, and which moments can be reached."""
     from . import listing
 
-    return listing.plan(context, source, at)
+    return listing.plan(context, source, goal)
+
+
+@main.command(short_help="Give the present place in a source's log a name.")
+@click.argument("source")
+@click.argument("name")
+@click.option("--note", default="", metavar="TEXT", help="What the mark is for.")
+@common
+def mark(context: Context, source: str, name: str, note: str) -> Awaitable[None]:
+    """Give the place where SOURCE's log stands now a NAME: a restore with `--mark NAME` ends there."""
+    from . import marking
+
+    return marking.mark(context, context.settings.source(source), name, note)
+
+
+@main.command(short_help="List marks.")
+@click.argument("source", default="")
+@common
+@past
+def marks(context: Context, source: str) -> Awaitable[None]:
+    """List marks, of SOURCE or of all."""
+    from . import marking
+
+    return marking.marks(context, source)
 
 
 @main.command(short_help="Check the repository's structure.")

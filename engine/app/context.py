@@ -79,6 +79,7 @@ class Context:
     async def follow(self, operation: Operation[T], bill: Bill, *, bar: bool = True) -> T:
         """Run *operation* and show how it goes, and to a machine what it costs.  No *bar*: somebody else prints to the same terminal."""
         self.json.bill = bill
+        self.json.quiet = self.quiet
         report = self.json if self.as_json else ProgressReport(self.err, quiet=self.quiet, bar=bar)
         try:
             async with operation as events:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ...agents.errors import AgentError, ChainBroken
+from ...agents.errors import AgentError, ChainBroken, GoalNotReached
 from ...agents.registry import UnknownKind
 from ...chunker.kernel import NoSuchKernel
 from ...store.errors import ObjectMissing, ShortRead, StoreError
@@ -48,6 +48,7 @@ TABLE: tuple[tuple[type[BaseException], int], ...] = (
     (StoreError, STORE),
     (UnknownKind, REFUSED),
     (ChainBroken, CHAIN),
+    (GoalNotReached, NOT_FOUND),
     (AgentError, SOURCE),
     (NoSuchKernel, REFUSED),
     (KeyboardInterrupt, INTERRUPTED),

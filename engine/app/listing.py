@@ -12,11 +12,15 @@ from ..format.names import snapshot_name
 from ..format.rollup import Stretch
 from ..format.snapshot import Snapshot, StreamRecord
 from ..ops import restore as restore_op
-from ..plan.chain import Chain, RestorePlan
+from ..plan.chain import Chain
+from ..plan.choice import RestorePlan
+from ..plan.goal import Goal
 from ..plan.rollup import time_of
 from ..repo.snapshots import Catalogue
 from .build import opened
 from .context import Context
+from .marking import mark_values, marks_table
+from .state import chain_of, chain_words, log_values, newest, show_state, warning_of
 from .words import besides, count, facts, moment, share, table
 
 STREAMS_SHOWN = 8
@@ -27,21 +31,28 @@ LOGS_SHOWN = 20
 async def snapshots(context: Context, source: str, every: bool) -> None:
     """A line for each snapshot; where a full has many logs, unless *every* one is wished for, one for all of them."""
     columns = ("snapshot", "source", "mode", "time", "size", "new", "stored", "position")
+    state = None
     async with opened(context.repository_of(source)) as repo:
-        if context.as_json:
-            async for _, one in repo.each(source or None):
-                context.json.line("snapshot", snapshot_values(one))
-            return
         wish = source or None
-        rows = (
-            [_row(one) async for _, one in repo.each(wish)] if every else _summary(await repo.catalogue(wish))
-        )
+        if context.as_json:
+            async for _, one in repo.each(wish):
+                context.json.line("snapshot", snapshot_values(one))
+            if source:
+                show_state(context, restore_op.survey_of(source, await repo.catalogue(source)))
+            return
+        catalogue = None if every and not source else await repo.catalogue(wish)
+        rows = [] if catalogue is None else _summary(catalogue)
+        if every:
+            rows = [_row(one) async for _, one in repo.each(wish)]
+        state = restore_op.survey_of(source, catalogue) if source and catalogue else None
     if not rows:
         context.out.print(
             f"No snapshot of {source} is stored." if source else "No snapshot is stored.", markup=False
         )
         return
     context.out.print(table(columns, rows, spare=("new", "position", "stored", "size")))
+    if state is not None:
+        show_state(context, state)
 
 
 @dataclass(slots=True)
@@ -111,7 +122,10 @@ def _row(one: Snapshot) -> tuple[str, ...]:
 async def show(context: Context, snapshot: str) -> None:
     async with opened(context.repository()) as repo:
         one = await repo.load(await repo.find(snapshot))
+        found = await restore_op.survey(repo, one.series) if one.position else None
     tree = Tree.of(one.facts)
+    chain = None if found is None else chain_of(found, one.id if one.mode == "full" else one.base)
+    is_last = found is not None and newest(found) == one
     if context.as_json:
         values = {
             **snapshot_values(one),
@@ -120,6 +134,8 @@ async def show(context: Context, snapshot: str) -> None:
             "directories": len(tree.directories),
             "links": len(tree.links),
             "warnings": one.warnings,
+            "chain": None if chain is None else _chain_values(chain),
+            "log": log_values(found) if found and is_last else None,
         }
         context.json.line("snapshot", values)
         return
@@ -135,6 +151,8 @@ async def show(context: Context, snapshot: str) -> None:
         ("started", isoformat(one.started)),
         ("finished", isoformat(one.finished)),
         ("position", one.position.text if one.position else ""),
+        ("recoverable", "" if chain is None else chain_words(chain)),
+        ("gap", "" if chain is None else chain.gap),
         ("size", format_size(one.size)),
         ("new", share(statistics.new, statistics.read)),
         ("stored", f"{format_size(statistics.stored)} in {count(statistics.packs, 'pack')}"),
@@ -142,7 +160,7 @@ async def show(context: Context, snapshot: str) -> None:
         ("made by", one.client),
         ("besides", besides(len(tree.directories), len(tree.links))),
         *((name, value) for name, value in one.facts.items() if name != TREE),
-        *(("warning", warning) for warning in one.warnings),
+        *(("warning", words) for words in (*one.warnings, warning_of(found) if found and is_last else "")),
     ]
     context.out.print(facts(rows))
     context.out.print()
@@ -174,9 +192,10 @@ def _extent_cells(stream: StreamRecord) -> tuple[str, ...]:
     )
 
 
-async def plan(context: Context, source: str, at: int | None) -> None:
+async def plan(context: Context, source: str, goal: Goal) -> None:
     async with opened(context.repository_of(source)) as repo:
         found = await restore_op.survey(repo, source)
+        marks = await repo.marks(source)
         if context.as_json:
             for one in found.chains:
                 context.json.line("chain", _chain_values(one))
@@ -193,8 +212,15 @@ async def plan(context: Context, source: str, at: int | None) -> None:
                 for one in found.chains
             ]
             context.out.print(table(columns, rows, spare=("log extents",)))
+        show_state(context, found)
+        if context.as_json:
+            for mark in marks:
+                context.json.line("mark", mark_values(mark))
+        elif marks:
+            context.out.print()
+            context.out.print(marks_table(marks))
         # After the table: when the moment cannot be reached, it shows why.
-        chosen = await restore_op.plan_of(repo, found, at)
+        chosen = await restore_op.plan_of(repo, found, goal)
     if context.as_json:
         context.json.line("plan", plan_values(chosen))
     else:
@@ -203,11 +229,7 @@ async def plan(context: Context, source: str, at: int | None) -> None:
 
 
 def print_plan(context: Context, chosen: RestorePlan) -> None:
-    until = (
-        f"the latest moment, {isoformat(chosen.reaches)},"
-        if chosen.until is None
-        else isoformat(chosen.until)
-    )
+    until = f"{chosen.goal}, {isoformat(chosen.reaches)}," if chosen.goal.latest else str(chosen.goal)
     context.out.print(f"A restore to {until} would use:", markup=False, soft_wrap=True)
     names = _names(chosen)
     shown = ", ".join(names[:STREAMS_SHOWN]) + (", ..." if len(names) > STREAMS_SHOWN else "")
@@ -224,9 +246,23 @@ def plan_values(chosen: RestorePlan) -> dict[str, Any]:
         "base": chosen.base.snapshot.id,
         "logs": [piece.stream.name for piece in chosen.logs],
         "until": None if chosen.until is None else isoformat(chosen.until),
+        "goal": goal_values(chosen),
         "reaches": isoformat(chosen.reaches),
         "size": chosen.size,
         "reasons": chosen.reasons,
+    }
+
+
+def goal_values(chosen: RestorePlan) -> dict[str, Any]:
+    """What was asked for, and where in the log that lies; *whole*: the restore ends before it."""
+    goal = chosen.goal
+    return {
+        "time": None if goal.time is None else isoformat(goal.time),
+        "position": chosen.position.text if chosen.position else goal.position or None,
+        "transaction": goal.transaction or None,
+        "before": goal.before,
+        "mark": goal.mark or None,
+        "whole": chosen.whole,
     }
 
 

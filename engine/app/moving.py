@@ -19,6 +19,7 @@ from ..base.clock import isoformat
 from ..base.errors import Refused
 from ..ops import backup as backup_op
 from ..ops import restore as restore_op
+from ..plan.goal import Goal
 from .bill import Bill
 from .build import make_agent, opened
 from .configuration import SourceSettings
@@ -103,7 +104,7 @@ async def restore(
     source: str,
     destination: Destination,
     *,
-    at: int | None,
+    goal: Goal,
     snapshot: str,
     streams: Sequence[str],
     dry_run: bool,
@@ -117,7 +118,7 @@ async def restore(
             repo,
             series=source,
             to=await _target(context, destination) if destination.given else None,
-            at=at,
+            goal=None if snapshot else goal,
             snapshot=snapshot or None,
             streams=list(streams) or None,
             force=force,
@@ -190,6 +191,7 @@ def _json_result(context: Context, result: restore_op.RestoreResult) -> None:
             "transactions": end.transactions if end else None,
             "position": end.position.text if end and end.position else None,
             "reached": isoformat(end.time) if end and end.time is not None else None,
+            "transaction": end.facts.get("transaction") if end else None,
         },
     )
 
@@ -202,6 +204,7 @@ def _print_result(console: Console, source: str, result: restore_op.RestoreResul
         ("reused", share(result.reused, result.restored) if result.reused else ""),
         ("full", f"of {isoformat(plan.base.time)}"),
         ("logs", count(len(plan.logs), "log extent") if plan.logs else ""),
+        ("goal", "" if plan.goal.latest else str(plan.goal)),
         ("besides", besides(result.directories, result.links)),
         *bill.rows(result.account),
     ]
@@ -209,6 +212,7 @@ def _print_result(console: Console, source: str, result: restore_op.RestoreResul
         rows.append(("replayed", count(end.transactions, "transaction")))
         rows.append(("reached", isoformat(end.time) if end.time is not None else "the full itself"))
         rows.append(("position", end.position.text if end.position else ""))
+        rows.append(("transaction", end.facts.get("transaction", "")))
     rows += [
         ("file" if number == 0 else " ", str(file)) for number, file in enumerate(result.files[:FILES_SHOWN])
     ]

@@ -105,6 +105,53 @@ def common(command: Command[P]) -> Callable[..., None]:
     return wrapped
 
 
+_GOALS = {
+    "at": click.option(
+        "--at",
+        callback=as_moment,
+        metavar="TIME",
+        help="To this moment, like 2026-11-22T14:59:59+01:00; else the latest.",
+    ),
+    "position": click.option(
+        "--position", default="", metavar="FILE:OFFSET", help="To this position of the source's log."
+    ),
+    "gtid": click.option(
+        "--gtid", default="", metavar="GTID", help="Up to and with this transaction, or this set of them."
+    ),
+    "before": click.option("--before", default="", metavar="GTID", help="Just before this transaction."),
+    "mark": click.option("--mark", default="", metavar="NAME", help="To where this mark was made."),
+}
+
+
+def goals(command: Command[P]) -> Command[P]:
+    """Give *command* the options that say where in the log a restore ends; they arrive as one `goal`.  Below `common`."""
+
+    def run(context: Context, /, *args: P.args, **options: P.kwargs) -> Awaitable[None]:
+        from ..plan.goal import Goal
+
+        given = {name: options.pop(name) for name in _GOALS}
+        chosen = [f"--{name}" for name, value in given.items() if value not in (None, "")]
+        if options.get("snapshot"):
+            chosen.append("--snapshot")
+        if len(chosen) > 1:
+            raise click.UsageError(f"{' and '.join(chosen)} exclude each other: a restore ends at one place.")
+        goal = Goal(
+            cast("int | None", given["at"]),
+            position=str(given["position"]),
+            transaction=str(given["gtid"] or given["before"]),
+            before=bool(given["before"]),
+            mark=str(given["mark"]),
+        )
+        cast("dict[str, object]", options)["goal"] = goal
+        return command(context, *args, **options)
+
+    update_wrapper(run, command)
+    wrapped: Command[P] = run
+    for option in reversed(_GOALS.values()):
+        wrapped = option(wrapped)
+    return wrapped
+
+
 def past(command: Command[P]) -> Command[P]:
     """Give a *command* that only reads an option to read the repository as it was.  Below `common`."""
 

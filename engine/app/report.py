@@ -24,8 +24,10 @@ from contextlib import suppress
 from typing import IO, Any
 
 from ..base.clock import Now, isoformat, system_now
-from ..base.events import Event, Finished, Progress, Started
+from ..base.events import Event, Finished, Phase, Progress, Started, StreamFinished, StreamStarted
 from .bill import Bill
+
+_GOING = (Started, Phase, StreamStarted, StreamFinished, Progress)
 
 EVERY = 0.5
 """Seconds between two lines of progress."""
@@ -48,8 +50,12 @@ class JsonReport:
         self._held: Progress | None = None
         self._unit = "bytes"
         self.bill = Bill(None)
+        self.quiet = False
+        """Say nothing of how it goes: warnings, findings and results only."""
 
     def __call__(self, event: Event) -> None:
+        if self.quiet and isinstance(event, _GOING):
+            return
         if isinstance(event, Progress):
             self._held = event
             if self._clock() - self._said >= EVERY:
@@ -66,6 +72,8 @@ class JsonReport:
 
     def line(self, kind: str, values: Mapping[str, Any]) -> None:
         """Write one object of type *kind*."""
+        if isinstance(seconds := values.get("seconds"), float):
+            values = {**values, "seconds": round(seconds, 6)}
         text = json.dumps({"type": kind, "at": isoformat(self._now()), **values}, default=str)
         try:
             self._out.write(text + "\n")

@@ -131,7 +131,10 @@ async def check_index(patient: Patient) -> AsyncIterator[Finding]:
         )
     else:
         yield Finding(
-            "ok", "index", f"{segments} segment(s), {format_size(size)}, all can be read.", facts=facts
+            "ok",
+            "index",
+            f"{segments} segment{'' if segments == 1 else 's'}, {format_size(size)}, all can be read.",
+            facts=facts,
         )
 
 

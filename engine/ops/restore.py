@@ -56,6 +56,7 @@ from ..plan.goal import Goal
 from ..repo.leases import reading
 from ..repo.repository import Repository
 from ..repo.rollups import Rollup
+from ..repo.snapshots import Catalogue
 from .aim import aim_of
 from .backup import DOMAIN_OF, staging_directory
 from .forecast import Reads
@@ -136,6 +137,11 @@ async def survey(repo: Repository, series: str) -> Survey:
     catalogue = await repo.catalogue(series)
     if not catalogue.loose and not catalogue.rollups:
         raise await _nothing(repo, series)
+    return survey_of(series, catalogue)
+
+
+def survey_of(series: str, catalogue: Catalogue) -> Survey:
+    """The same, of what was listed of *series* already."""
     found = [Entry(name.name, record) for name, record in catalogue.loose]
     rolled = [Rolled(one.at.name, stretch) for one in catalogue.rollups for stretch in one.head.stretches]
     return Survey(

@@ -309,13 +309,13 @@ def _reasons(chain: Chain, every: Sequence[Chain], goal: Goal, cut: str) -> list
     newer = sum(one.base.time > base.time for one in every)
     reasons = [f"full {base.snapshot.id} shows {isoformat(base.time)}"]
     if newer and goal.latest:
-        reasons.append(f"{newer} full(s) made before it show a later time: a clock was set back")
+        reasons.append(f"{_count(newer, 'full')} made before it show a later time: a clock was set back")
     elif newer:
         what = "the moment" if goal.time is not None else "the goal"
-        reasons.append(f"{newer} newer full(s) lie after {what}, or their logs do not reach it")
+        reasons.append(f"{_count(newer, 'newer full')} lie after {what}, or their logs do not reach it")
     if chain.logs:
         reasons.append(
-            f"{chain.extents} log extent(s) continue it without a gap to {isoformat(chain.reaches)}"
+            f"{_count(chain.extents, 'log extent')} continue it without a gap to {isoformat(chain.reaches)}"
         )
     if cut:
         reasons.append(cut)
@@ -354,3 +354,7 @@ def stored(every: Sequence[Chain]) -> str:
 def _text(position: PositionRecord) -> str:
     gtids = position.facts.get("gtid")
     return f"{position.text} (transaction {gtids})" if gtids else position.text
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"

@@ -112,7 +112,7 @@ def test_logs_continue_a_full(desk: Desk):
     planned = desk.run("plan", "docs", "--json")
     assert planned.only("chain")["logs"] == 2
     assert planned.only("plan")["logs"] == ["2.log", "3.log"]
-    assert "2 log extent(s) continue it without a gap" in desk.run("plan", "docs").out
+    assert "2 log extents continue it without a gap" in desk.run("plan", "docs").out
     desk.run("restore", "docs", "--into", "copy")
     assert (desk.root / "copied" / "3.log").read_text() == "third\n"
 

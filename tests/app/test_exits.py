@@ -47,6 +47,7 @@ EXPECTED = {
     agent_errors.AccessDenied: 4,
     agent_errors.SourceRefused: 4,
     agent_errors.ChainBroken: 5,
+    agent_errors.GoalNotReached: 9,
     agent_errors.LogDamaged: 4,
     agent_errors.StagingFull: 4,
     UnknownKind: 3,

@@ -9,15 +9,26 @@ Only transactions in InnoDB are consistent at the snapshot; tables of other engi
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import aclosing, asynccontextmanager
 
-from .base import Agent, Capture, CaptureRequest, Mode, Observation, Position, RestoreEnd, RestoreJob
+from .base import (
+    Agent,
+    Capture,
+    CaptureRequest,
+    LogExtent,
+    Mode,
+    Observation,
+    Position,
+    RestoreEnd,
+    RestoreJob,
+)
 from .errors import SourceRefused
 from .mysql_checks import examine_server
 from .mysql_connect import MySQLSettings, connected
 from .mysql_dump import DumpCapture
 from .mysql_log import LogCapture
+from .mysql_places import find_place, has_passed, place_now
 from .mysql_restore import restore_server
 from .mysql_server import check_before_dump, look
 from .mysql_tools import defaults_file
@@ -60,3 +71,15 @@ class MySQLAgent(Agent):
         async with aclosing(examine_server(self._settings, since, now=self._now)) as observations:
             async for observation in observations:
                 yield observation
+
+    @classmethod
+    def find_place(cls, text: str, extents: Sequence[LogExtent]) -> Position:
+        return find_place(text, extents)
+
+    @classmethod
+    def has_passed(cls, position: Position, transaction: str) -> bool:
+        return has_passed(position, transaction)
+
+    async def place_now(self) -> tuple[Position, int]:
+        async with connected(self._settings) as connection:
+            return await place_now(self._settings, connection)

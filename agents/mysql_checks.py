@@ -22,6 +22,7 @@ from .base import Observation, Position, Severity
 from .errors import AccessDenied, AgentError, ChainBroken, ToolMissing
 from .mysql_connect import MySQLConnection, MySQLSettings, connected
 from .mysql_log import find_chain_end
+from .mysql_places import log_status
 from .mysql_server import Server, is_on, look
 from .mysql_tools import Purpose, find_tool
 
@@ -212,7 +213,7 @@ async def check_log(sight: Sight) -> AsyncIterator[Observation]:
     for observation in _of_log_settings(variables):
         yield observation
     # By the status: the filters are no variables on every server.
-    status = await _log_status(sight.connection)
+    status = await log_status(sight.connection)
     filters = [f"{name}={value}" for name, value in status.items() if name.startswith("Binlog_") and value]
     if filters:
         yield Observation(
@@ -264,15 +265,6 @@ def _of_log_settings(variables: Mapping[str, str]) -> Iterator[Observation]:
         yield Observation(
             "ok", "binary log", "The log is written and kept as a restore to a moment needs it."
         )
-
-
-async def _log_status(connection: MySQLConnection) -> dict[str, object]:
-    try:
-        return await connection.one("SHOW MASTER STATUS")
-    except AccessDenied:
-        raise
-    except AgentError:  # MySQL 8.4 and later know the other word only
-        return await connection.one("SHOW BINARY LOG STATUS")
 
 
 async def check_expiry(sight: Sight) -> AsyncIterator[Observation]:

@@ -48,6 +48,9 @@ SET @strandline_host = SUBSTRING_INDEX(CURRENT_USER(), '@', -1);
 SET @strandline_user = LEFT(CURRENT_USER(), CHAR_LENGTH(CURRENT_USER()) - CHAR_LENGTH(@strandline_host) - 1);
 SET @strandline_priv = (SELECT Priv FROM mysql.global_priv WHERE User = @strandline_user AND Host = @strandline_host);
 """
+_ACCOUNTS = (
+    "SELECT 1 FROM information_schema.tables WHERE table_schema = 'mysql' AND table_name = 'global_priv'"
+)
 _KEEP_ACCOUNT = b"""
 INSERT IGNORE INTO mysql.global_priv (Host, User, Priv)
   SELECT @strandline_host, @strandline_user, @strandline_priv FROM DUAL WHERE @strandline_priv IS NOT NULL;
@@ -144,6 +147,8 @@ async def _restore(settings: MySQLSettings, connection: MySQLConnection, job: Re
     binlog = find_tool(settings.binlog, "binlog", mariadb=mariadb) if job.logs else ""
     logs = is_on((await connection.variables("log_bin")).get("log_bin", "OFF"))
     before = await list_logs(connection) if logs and not mariadb else []
+    # A restore that was interrupted while it replaced the table of accounts leaves a server without one.
+    accounts = mariadb and bool(await connection.one(_ACCOUNTS))
     replay = _begin(job) if job.logs else None
     try:
         async with (
@@ -158,7 +163,7 @@ async def _restore(settings: MySQLSettings, connection: MySQLConnection, job: Re
         ):
             tasks.start_soon(_ignore_output, session)
             job.phase("load")
-            await _load(session, job.base[0], mariadb=mariadb)
+            await _load(session, job.base[0], accounts=accounts)
             if replay is not None:
                 await session.write(_new_history(replay, mariadb=mariadb, logs=logs))
                 job.phase("replay")
@@ -209,9 +214,9 @@ async def _ignore_output(session: Running) -> None:
             pass
 
 
-async def _load(session: Running, stream: StoredStream, *, mariadb: bool) -> None:
+async def _load(session: Running, stream: StoredStream, *, accounts: bool) -> None:
     """Feed the dump; the sandbox comment of newer dump tools, which older clients choke on, is left out."""
-    await session.write(_BEFORE + (_REMEMBER_ACCOUNT if mariadb else b""))
+    await session.write(_BEFORE + (_REMEMBER_ACCOUNT if accounts else b""))
     longest = max(map(len, _SANDBOX))
     head: bytes | None = b""
     async with closing(stream.read()) as blocks:
@@ -223,7 +228,7 @@ async def _load(session: Running, stream: StoredStream, *, mariadb: bool) -> Non
                 block, head = _without_sandbox(head), None
             await session.write(block)
     await session.write(_without_sandbox(head or b""))
-    await session.write(_KEEP_ACCOUNT if mariadb else b"")
+    await session.write(_KEEP_ACCOUNT if accounts else b"")
     await session.write(b"\nFLUSH NO_WRITE_TO_BINLOG PRIVILEGES;\n")
 
 

@@ -1,0 +1,88 @@
+"""Places in the binary log by their names: positions as the server prints them, and transactions by their GTIDs.
+
+MariaDB's stored positions tell the last GTID of each domain, so whether a transaction lies before one is a comparison of numbers.  MySQL's
+do not tell their GTIDs: there a place is named by file and offset.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from .base import LogExtent, Position
+from .binlog import parse_gtid_text
+from .errors import AccessDenied, AgentError, SourceRefused
+from .mysql_connect import MySQLConnection, MySQLSettings
+from .mysql_log import log_position, ordinal_of, read_head
+from .mysql_server import server_time
+
+_MARIA = re.compile(r"\d+-\d+-\d+(?:,\d+-\d+-\d+)*")
+
+
+def find_place(text: str, extents: Sequence[LogExtent]) -> Position:
+    """The position `file:offset` among *extents*; raise `SourceRefused` where it is none, or in none or in more than one of their logs."""
+    file, _, offset = text.rpartition(":")
+    if not re.fullmatch(r".+\.\d+", file) or not offset.isdecimal():
+        raise SourceRefused(f"{text!r} is no position", hint="Write it like binlog.000012:4567.")
+    order = (ordinal_of(file), int(offset))
+    found = {
+        extent.first.timeline
+        for extent in extents
+        if _base(extent.first.text) == _base(text) and extent.first.order <= order <= extent.next.order
+    }
+    if not found:
+        raise SourceRefused(f"nothing that is stored holds {text}")
+    if len(found) > 1:
+        raise SourceRefused(
+            f"{text} is a place in {len(found)} logs: the server's log was begun anew in between",
+            hint="Name a transaction (--gtid) or a moment (--at) instead.",
+        )
+    return log_position(found.pop(), file, int(offset), {})
+
+
+def has_passed(position: Position, transaction: str) -> bool:
+    """Does the log before *position* have all of *transaction*, a GTID of MariaDB's or several of different domains?"""
+    if not _MARIA.fullmatch(transaction):
+        raise SourceRefused(
+            f"{transaction!r} is no GTID of MariaDB's",
+            hint="Write it like 0-1-4711. With MySQL name a position (--position) or a moment (--at).",
+        )
+    if "gtid" not in position.facts:
+        raise SourceRefused(
+            f"the GTIDs before {position.text} are not known", hint="Name a position (--position)."
+        )
+    seen = parse_gtid_text(position.facts["gtid"])
+    return all(
+        domain in seen and seen[domain][1] >= sequence
+        for domain, (_, sequence) in parse_gtid_text(transaction).items()
+    )
+
+
+async def place_now(settings: MySQLSettings, connection: MySQLConnection) -> tuple[Position, int]:
+    """Where the server's log stands, at a transaction's end, and its clock, µs UTC, not later than that."""
+    time = await server_time(connection)
+    status = await log_status(connection)
+    if not status:
+        raise SourceRefused("the server writes no binary log", hint="Set log_bin, and take a full backup.")
+    file, offset = str(status["File"]), int(status["Position"])
+    description, _ = await read_head(settings, file)
+    facts = {"epoch": description.fingerprint, "time": str(time)}
+    if connection.is_mariadb:
+        row = await connection.one("SELECT BINLOG_GTID_POS(%s, %s) AS gtid", (file, offset))
+        facts["gtid"] = str(row["gtid"] or "")
+    return log_position("", file, offset, facts), time
+
+
+async def log_status(connection: MySQLConnection) -> dict[str, Any]:
+    """`File`, `Position` and the log's filters; empty where there is no log."""
+    try:
+        return await connection.one("SHOW MASTER STATUS")
+    except AccessDenied:
+        raise
+    except AgentError:  # MySQL 8.4 and later know the other word only
+        return await connection.one("SHOW BINARY LOG STATUS")
+
+
+def _base(text: str) -> str:
+    return text.rpartition(":")[0].rpartition(".")[0]

@@ -518,8 +518,9 @@ class _Restore:
         landed: dict[int, str] = {}
         threads = anyio.CapacityLimiter(fetch.share.keepers)
 
-        async def write(held: Held, numbers: Sequence[int]) -> None:
+        async def write(box: list[Held], numbers: Sequence[int]) -> None:
             def errand() -> None:
+                held = box.pop()  # the thread holds on to us for a moment after we have ended, and must not to the batch
                 for number in numbers:
                     data, filled = small.read(held, number)
                     record = small.records[number]
@@ -539,7 +540,7 @@ class _Restore:
             async for held in batches:
                 async with anyio.create_task_group() as writers:
                     for at in range(0, len(held.batch.members), ERRAND):
-                        writers.start_soon(write, held, held.batch.members[at : at + ERRAND])
+                        writers.start_soon(write, [held], held.batch.members[at : at + ERRAND])
                 del held  # before we wait for the next one
         await to_thread.run_sync(sync_all, {root.joinpath(names[number]).parent for number in landed})
         return landed

@@ -19,11 +19,11 @@ from typing import TypeAlias
 import anyio
 
 from .base import Observation, Position, Severity
-from .errors import AccessDenied, AgentError, ChainBroken, ToolMissing
+from .errors import AccessDenied, AgentError, ChainBroken, SourceUnreachable, ToolMissing
 from .mysql_connect import MySQLConnection, MySQLSettings, connected
 from .mysql_log import find_chain_end
 from .mysql_places import log_status
-from .mysql_server import Server, is_on, look
+from .mysql_server import NOT_TRANSACTIONAL, Server, is_on, look
 from .mysql_tools import Purpose, find_tool
 
 SKEW = 2.0
@@ -53,11 +53,6 @@ _VARIABLES = (
 _RIGHTS = ("SELECT", "SHOW VIEW", "TRIGGER", "EVENT", "RELOAD", "LOCK TABLES", "REPLICATION SLAVE")
 _MONITOR = ("BINLOG MONITOR", "REPLICATION CLIENT", "SUPER")
 _OTHERS = "NOT IN ('mysql', 'sys', 'information_schema', 'performance_schema', 'ndbinfo')"
-_NOT_TRANSACTIONAL = (
-    "SELECT CONCAT(table_schema, '.', table_name) AS name FROM information_schema.tables"
-    " WHERE table_type IN ('BASE TABLE', 'SYSTEM VERSIONED') AND engine NOT IN ('InnoDB', 'ROCKSDB', 'SEQUENCE')"
-    f" AND table_schema {_OTHERS} ORDER BY 1"
-)
 _WITHOUT_KEY = (
     "SELECT CONCAT(t.table_schema, '.', t.table_name) AS name FROM information_schema.tables t"
     " LEFT JOIN information_schema.table_constraints c ON c.table_schema = t.table_schema AND c.table_name = t.table_name"
@@ -121,7 +116,9 @@ async def examine_server(
                 try:
                     async for observation in check(sight):
                         yield observation
-                except AccessDenied as error:
+                except SourceUnreachable:
+                    raise
+                except AgentError as error:
                     message = f"This could not be looked at: {error}."
                     yield Observation("warning", name, message, error.hint)
     except AgentError as error:
@@ -379,7 +376,7 @@ async def check_tables(sight: Sight) -> AsyncIterator[Observation]:
     connection = sight.connection
     looked: tuple[tuple[str, Severity, str, str], ...] = (
         (
-            _NOT_TRANSACTIONAL,
+            NOT_TRANSACTIONAL,
             "warning",
             "are not transactional, and may not be consistent with the rest",
             "ALTER TABLE ... ENGINE=InnoDB, or do not write to them during a full.",

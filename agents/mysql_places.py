@@ -11,20 +11,21 @@ from collections.abc import Sequence
 from typing import Any
 
 from .base import LogExtent, Position
-from .binlog import parse_gtid_text
 from .errors import AccessDenied, AgentError, SourceRefused
 from .mysql_connect import MySQLConnection, MySQLSettings
 from .mysql_log import log_position, ordinal_of, read_head
+from .mysql_replay import Missing, parse_transactions
 from .mysql_server import server_time
 
-_MARIA = re.compile(r"\d+-\d+-\d+(?:,\d+-\d+-\d+)*")
+_PLACE = re.compile(r"([^:]+\.[0-9]{1,10}):([0-9]{1,19})")
 
 
 def find_place(text: str, extents: Sequence[LogExtent]) -> Position:
     """The position `file:offset` among *extents*; raise `SourceRefused` where it is none, or in none or in more than one of their logs."""
-    file, _, offset = text.rpartition(":")
-    if not re.fullmatch(r".+\.\d+", file) or not offset.isdecimal():
+    named = _PLACE.fullmatch(text)
+    if named is None:
         raise SourceRefused(f"{text!r} is no position", hint="Write it like binlog.000012:4567.")
+    file, offset = named.groups()
     order = (ordinal_of(file), int(offset))
     found = {
         extent.first.timeline
@@ -42,21 +43,14 @@ def find_place(text: str, extents: Sequence[LogExtent]) -> Position:
 
 
 def has_passed(position: Position, transaction: str) -> bool:
-    """Does the log before *position* have all of *transaction*, a GTID of MariaDB's or several of different domains?"""
-    if not _MARIA.fullmatch(transaction):
-        raise SourceRefused(
-            f"{transaction!r} is no GTID of MariaDB's",
-            hint="Write it like 0-1-4711. With MySQL name a position (--position) or a moment (--at).",
-        )
+    """Does the log before *position* have all of *transaction*, a GTID or several?"""
+    parse_transactions(transaction)  # a wrong name is that at every position
     if "gtid" not in position.facts:
         raise SourceRefused(
-            f"the GTIDs before {position.text} are not known", hint="Name a position (--position)."
+            f"the GTIDs before {position.text} are not known",
+            hint="Of MySQL they are not stored, for now: name a position (--position), a moment (--at) or a mark.",
         )
-    seen = parse_gtid_text(position.facts["gtid"])
-    return all(
-        domain in seen and seen[domain][1] >= sequence
-        for domain, (_, sequence) in parse_gtid_text(transaction).items()
-    )
+    return not Missing(transaction, position.facts["gtid"])
 
 
 async def place_now(settings: MySQLSettings, connection: MySQLConnection) -> tuple[Position, int]:

@@ -43,8 +43,10 @@ from .mysql_log import LogFile, log_position, place_of
 _ROWS_APART = (b"COMMIT", b"SET SESSION sql_log_bin=0", b"BEGIN")
 _ROWS_DONE = (b"SET SESSION sql_log_bin=1",)
 
-_MARIA_NAME = re.compile(r"\d+-\d+-\d+")
-_MYSQL_NAMES = re.compile(r"([0-9a-fA-F]{8}(?:-?[0-9a-fA-F]{4}){3}-?[0-9a-fA-F]{12})((?::\d+(?:-\d+)?)+)")
+_MARIA_NAME = re.compile(r"[0-9]{1,10}-[0-9]{1,10}-[0-9]{1,20}")
+_MYSQL_NAMES = re.compile(
+    r"([0-9a-fA-F]{8}(?:-?[0-9a-fA-F]{4}){3}-?[0-9a-fA-F]{12})((?::[0-9]{1,19}(?:-[0-9]{1,19})?)+)"
+)
 
 
 @dataclass(slots=True)

@@ -29,7 +29,7 @@ _VARIABLES = (
     "binlog_expire_logs_seconds",
 )
 _THEIRS = "('mysql', 'sys', 'information_schema', 'performance_schema')"
-_NOT_TRANSACTIONAL = (
+NOT_TRANSACTIONAL = (
     "SELECT CONCAT(table_schema, '.', table_name) AS name FROM information_schema.tables"
     " WHERE table_type IN ('BASE TABLE', 'SYSTEM VERSIONED') AND engine NOT IN ('InnoDB', 'ROCKSDB', 'SEQUENCE')"
     f" AND table_schema NOT IN {_THEIRS} ORDER BY 1"
@@ -114,7 +114,7 @@ async def check_before_dump(connection: MySQLConnection, server: Server, warn: C
         warn(
             f"the server keeps its log for {server.expiry / 3600:.1f} hours only: take log backups more often"
         )
-    rows = await connection.execute(_NOT_TRANSACTIONAL)
+    rows = await connection.execute(NOT_TRANSACTIONAL)
     if rows:
         warn(
             f"{len(rows)} table(s) are not transactional and may not be consistent with the rest: {_names(rows)}"

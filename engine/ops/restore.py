@@ -520,7 +520,9 @@ class _Restore:
 
         async def write(box: list[Held], numbers: Sequence[int]) -> None:
             def errand() -> None:
-                held = box.pop()  # the thread holds on to us for a moment after we have ended, and must not to the batch
+                held = (
+                    box.pop()
+                )  # the thread holds on to us for a moment after we have ended, and must not to the batch
                 for number in numbers:
                     data, filled = small.read(held, number)
                     record = small.records[number]

@@ -314,9 +314,9 @@ def _reasons(chain: Chain, every: Sequence[Chain], goal: Goal, cut: str) -> list
         what = "the moment" if goal.time is not None else "the goal"
         reasons.append(f"{_count(newer, 'newer full')} lie after {what}, or their logs do not reach it")
     if chain.logs:
-        reasons.append(
-            f"{_count(chain.extents, 'log extent')} continue it without a gap to {isoformat(chain.reaches)}"
-        )
+        follow = "continues" if chain.extents == 1 else "continue"
+        extents = f"{_count(chain.extents, 'log extent')} {follow} it without a gap"
+        reasons.append(f"{extents} to {isoformat(chain.reaches)}")
     if cut:
         reasons.append(cut)
     if chain.gap:

@@ -73,7 +73,7 @@ class ToyAgent(FakeAgent):
                 return CaptureEnd(replace(end.position, timeline=timeline), facts=facts)
 
             if request.mode == "full":
-                capture.finish = finished  # type: ignore[method-assign]
+                capture.finish = finished  # type: ignore[method-assign]  # of this one capture
             yield capture
 
     @classmethod

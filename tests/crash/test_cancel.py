@@ -60,7 +60,7 @@ async def test_a_cancelled_backup_leaves_nothing(tmp_path: Path, mode: Any, widt
     (tmp_path / "staging").mkdir()
     size = len(DATA) // width
     streams = [(str(number), "dump", DATA[number * size :][:size]) for number in range(width)]
-    agent = FakeAgent(streams, log=[b"first"], width=width)  # type: ignore[arg-type]
+    agent = FakeAgent(streams, log=[b"first"], width=width)  # type: ignore[arg-type]  # kinds are words here
     rng = random.Random(7)
     async with opened_repository(store, key=KEY, cache=tmp_path / "cache") as repo:
         await strandline.backup(repo, agent, series="s")

@@ -232,7 +232,7 @@ def test_a_mark_after_which_nothing_was_logged_is_where_the_chain_ends() -> None
 def test_a_goal_is_one() -> None:
     for words in ({"time": 1, "mark": "m"}, {"position": "a", "transaction": "b"}, {"before": True}):
         with pytest.raises(Refused):
-            Goal(**words)  # type: ignore[arg-type]
+            Goal(**words)  # type: ignore[arg-type]  # by name
 
 
 # Windows ------------------------------------------------------------------------------------------------------------------

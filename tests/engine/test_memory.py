@@ -128,14 +128,7 @@ def test_full_unchanged_full_and_restore_stay_within_their_memory(tmp_path: Path
 def test_a_stream_of_many_days_and_holes_is_restored_within_the_memory(tmp_path: Path, allowed: int) -> None:
     def run(what: str, day: int) -> int:
         words = [str(tmp_path / "r"), what, str(160 << 20), str(allowed), str(day)]
-        done = subprocess.run(
-            [sys.executable, "-c", CHILD, *words],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-        return int(done.stdout) * 1024
+        return peak_of(words)
 
     run("init", 0)
     for day in range(6):
@@ -159,19 +152,24 @@ def test_many_small_streams_are_restored_within_the_memory(tmp_path: Path, allow
     assert max(run_all(tmp_path, 192 << 20, allowed, 4, 600)) <= allowed
 
 
+def peak_of(words: list[str]) -> int:
+    """The peak memory, in bytes, of a process that does what *words* say."""
+    done = subprocess.run(
+        [sys.executable, "-c", CHILD, *words],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return int(done.stdout) * 1024
+
+
 def run_all(place: Path, size: int, allowed: int, width: int, *count: int) -> list[int]:
     """The peaks of a full, an unchanged one, and restores to an agent and to files."""
     peaks = []
     for what in ("init", "backup", "backup", "restore", "restore to files"):
         words = [str(place / "r"), what, str(size), str(allowed), "", str(width), *map(str, count)]
-        done = subprocess.run(
-            [sys.executable, "-c", CHILD, *words],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-        peaks.append(int(done.stdout) * 1024)
+        peaks.append(peak_of(words))
 
     return peaks
 

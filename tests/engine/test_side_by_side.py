@@ -106,7 +106,7 @@ class Wide(Agent):
     @asynccontextmanager
     async def capture(self, request: CaptureRequest) -> AsyncIterator[Capture]:
         self._order = Turns()
-        yield self  # type: ignore[misc]
+        yield self  # type: ignore[misc]  # it is its own capture
 
     async def streams(self) -> AsyncIterator[SourceStream]:
         for number in range(len(self.pieces)):
@@ -165,7 +165,7 @@ class Wide(Agent):
         return CaptureEnd()
 
     async def restore(self, job: RestoreJob) -> RestoreEnd:
-        raise NotImplementedError
+        raise NotImplementedError  # it is only ever backed up
 
 
 def laid_down(pieces: Sequence[Sequence[bytes]], width: int, rng: random.Random) -> list[list[int]]:

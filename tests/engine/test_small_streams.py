@@ -304,7 +304,7 @@ async def test_ranges_that_lie_close_together_are_read_as_one_and_a_pack_is_open
 def test_other_streams_are_not_restored_together() -> None:
     source = object()
 
-    def part(rows: bytes, size: int, depth: int = 0):  # type: ignore[no-untyped-def]
+    def part(rows: bytes, size: int, depth: int = 0):  # type: ignore[no-untyped-def]  # what plan_batches takes
         return Recipe(depth, rows), size, source
 
     assert plan_batches([part(b"", 0)], room=MIB, by_place=True) == []

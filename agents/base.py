@@ -180,8 +180,10 @@ class RestoreJob:
     """*base* is the full's streams, *logs* the extents that continue it, in order and without a gap.
 
     *goal* is where to end, None for all that is there; the agent cuts at a transaction's end, and raises `GoalNotReached` if the logs
-    do not have it.  *phase* names what is going on ("load", "replay"), for progress; *force* allows a target that is not empty; *facts*
-    are those that the full ended with.
+    do not have it.  *only*, where it is not empty, names parts of the full in the vendor's words (a database, a table): nothing else is
+    restored, and *logs* is empty.  *phase* names what is going on ("load", "replay"), for progress; *force* allows a target that is
+    not empty; *resume* goes on where a restore of the same *ident* (which says what is restored, and to where in the log) was
+    interrupted; *facts* are those that the full ended with.
     """
 
     base: Sequence[StoredStream]
@@ -189,6 +191,9 @@ class RestoreJob:
     position: Position | None
     staging: Path
     goal: Goal | None = None
+    only: Sequence[str] = ()
+    ident: str = ""
+    resume: bool = False
     force: bool = False
     facts: Mapping[str, str] = field(default_factory=dict)
     phase: Callable[[str], None] = lambda _: None
@@ -203,6 +208,24 @@ class RestoreEnd:
     time: int | None = None
     transactions: int = 0
     facts: Mapping[str, str] = field(default_factory=dict)
+
+
+class Tail(Protocol):
+    """A source's log, read as it is written, and handed out piece by piece: captured again and again in log mode, each time from where
+    the stored chain ends.  It goes on reading in between, within bounds of memory (beyond those it spools or waits).
+
+    It mends what it can by itself: a connection that was lost is made anew, and where the last capture was not stored, or the chain
+    goes on from elsewhere, it reads from there.  `capture` never waits for what is not written yet; it has no streams if nothing came.
+    """
+
+    @abstractmethod
+    async def wait(self, seconds: float) -> bool:
+        """Wait until something has come that is worth storing (a whole transaction), for *seconds* at most; has it?  Raise what
+        `capture` would raise where that is known already."""
+
+    @abstractmethod
+    def capture(self, request: CaptureRequest) -> AbstractAsyncContextManager[Capture]:
+        """What has come since *request*'s position, cut at a transaction's end."""
 
 
 Severity: TypeAlias = Literal["ok", "note", "warning", "error"]
@@ -246,6 +269,10 @@ class Agent(Protocol):
     async def place_now(self) -> tuple[Position, int]:
         """Where the log stands now, at a transaction's end, and the source's clock (µs UTC); *timeline* is left empty."""
         raise SourceRefused(f"a {self.kind} source has no log")
+
+    def follow(self, staging: Path) -> AbstractAsyncContextManager[Tail]:
+        """Follow the log for as long as the block runs; *staging* is a directory of the tail's own, emptied at the end."""
+        raise SourceRefused(f"the log of a {self.kind} source cannot be followed", hint="Take log backups.")
 
     async def examine(self, since: Position | None = None) -> AsyncIterator[Observation]:
         """Look at what backups of this source lean on; change nothing.  *since* is where the stored chain ends.  Where something cannot be

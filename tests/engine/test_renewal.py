@@ -6,6 +6,7 @@ import random
 from array import array
 from itertools import accumulate
 from pathlib import Path
+from statistics import median
 
 from strandline.engine.format.arrays import u32_array
 from strandline.engine.format.keyslot import Argon2
@@ -98,12 +99,18 @@ async def opened_and_used(repo: Repository, name: str) -> tuple[int, int]:
 
 
 async def test_the_thirtieth_full_opens_little_more_than_it_uses(tmp_path: Path) -> None:
+    """How chunks come to lie in frames hangs on the repository's random keys, so more than one is tried."""
+    ratios = [await ratio_of_the_thirtieth(tmp_path / str(attempt)) for attempt in range(5)]
+    assert median(ratios) < 3.5  # 2.0 to 3.4, about 2.8; 3.7 to 5.3, about 4.5, without renewal
+
+
+async def ratio_of_the_thirtieth(directory: Path) -> float:
     rng = random.Random(9)
     store = MemoryStore()
     await create_repository(store, key=KEY, argon2=Argon2(memory_kib=64, iterations=1, lanes=1))
     blocks = [rng.randbytes(BLOCK) for _ in range(200)]
     first = 0
-    async with opened_repository(store, key=KEY, cache=tmp_path / "cache") as repo:
+    async with opened_repository(store, key=KEY, cache=directory) as repo:
         for day in range(30):
             changed = rng.sample(range(len(blocks)), 30) if day else []
             for number in changed:
@@ -116,5 +123,5 @@ async def test_the_thirtieth_full_opens_little_more_than_it_uses(tmp_path: Path)
         assert await restored(repo, "s") == {"a": b"".join(blocks)}
         await check_clean(repo)
     assert first == used
-    assert opened < 3 * used  # 4.4 times without renewal
     assert unchanged.new == 0
+    return opened / used

@@ -1,6 +1,7 @@
 """MySQL and MariaDB: a dump of all databases at one consistent snapshot, and the binary log that continues it.
 
-`mysql_dump` takes the full, `mysql_log` the log, `mysql_restore` brings both into a server; `binlog` knows the log's format and
+`mysql_dump` takes the full, `mysql_log` the log, `mysql_restore` brings both into a server; `mysql_physical` takes a full that is the
+server's files, `mysql_physical_restore` brings them back; `binlog` knows the log's format and
 `binlog_client` how a replica asks for it.
 
 Only transactions in InnoDB are consistent at the snapshot; tables of other engines are named in a warning.
@@ -28,9 +29,11 @@ from .mysql_checks import examine_server
 from .mysql_connect import MySQLSettings, connected
 from .mysql_dump import DumpCapture
 from .mysql_log import LogCapture
+from .mysql_physical import physical_capture
+from .mysql_physical_restore import restore_physical
 from .mysql_places import find_place, has_passed, place_now
 from .mysql_restore import restore_server
-from .mysql_server import check_before_dump, look
+from .mysql_server import check_before_dump, check_log_settings, look
 from .mysql_tools import defaults_file
 
 __all__ = ["MySQLAgent", "MySQLSettings"]
@@ -58,6 +61,11 @@ class MySQLAgent(Agent):
                 async with aclosing(log):
                     yield log
                 return
+            if settings.method == "physical":
+                check_log_settings(server, request.emit_warning)
+                async with physical_capture(settings, connection, server, request, self._now) as files:
+                    yield files
+                return
             await check_before_dump(connection, server, request.emit_warning)
             async with defaults_file(request.staging, settings) as defaults:
                 dump = DumpCapture(settings, connection, server, defaults, request.since, self._now)
@@ -65,6 +73,8 @@ class MySQLAgent(Agent):
                     yield dump
 
     async def restore(self, job: RestoreJob) -> RestoreEnd:
+        if job.facts.get("method") == "physical":
+            return await restore_physical(self._settings, job)
         return await restore_server(self._settings, job)
 
     async def examine(self, since: Position | None = None) -> AsyncIterator[Observation]:

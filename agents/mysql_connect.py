@@ -7,7 +7,7 @@ import re
 import ssl
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, Literal
 
 import aiomysql
 import anyio
@@ -28,6 +28,11 @@ class MySQLSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     (checked against *tls_ca*, or the system's).  *dump*, *client*, *binlog* name the vendor's tools; empty: found by the server's
     flavour.  *server_id* is what we call ourselves as a replication client; 0, like the vendor's own log tool.  *flush_logs*
     closes the server's current log file before a log backup, so that everything up to now is taken.  Times in seconds.
+
+    *method* of a full: "dump", or "physical": the server's files, taken by *backup* (a tool's name, as above), which runs where they lie;
+    *spool* bytes of them may lie in the staging directory so that the tool need not wait for the store.  A physical full is restored into
+    *datadir*, whose files become *owner*'s ("user" or "user:group"; empty: the directory's); *start* is a command, a list of words or a
+    string for the shell, that starts the server on it and ends.
     """
 
     host: str = "127.0.0.1"
@@ -45,6 +50,12 @@ class MySQLSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     connect_timeout: float = 10.0
     statement_timeout: float = 60.0
     net_buffer_length: int = 1 << 20
+    method: Literal["dump", "physical"] = "dump"
+    backup: str = ""
+    spool: int = 4 << 30
+    datadir: str = ""
+    owner: str = ""
+    start: tuple[str, ...] | str = ()
 
     def __repr__(self) -> str:
         return f"MySQLSettings({self.user}@{self.place})"

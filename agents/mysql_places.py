@@ -11,11 +11,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from .base import LogExtent, Position
-from .errors import AccessDenied, AgentError, SourceRefused
+from .errors import AccessDenied, AgentError, ChainBroken, SourceRefused
 from .mysql_connect import MySQLConnection, MySQLSettings
-from .mysql_log import log_position, ordinal_of, read_head
+from .mysql_log import find_chain_end, log_position, ordinal_of, read_head
 from .mysql_replay import Missing, parse_transactions
-from .mysql_server import server_time
+from .mysql_server import Server, server_time
 
 _PLACE = re.compile(r"([^:]+\.[0-9]{1,10}):([0-9]{1,19})")
 
@@ -80,3 +80,39 @@ async def log_status(connection: MySQLConnection) -> dict[str, Any]:
 
 def _base(text: str) -> str:
     return text.rpartition(":")[0].rpartition(".")[0]
+
+
+async def place_full(
+    settings: MySQLSettings,
+    connection: MySQLConnection,
+    server: Server,
+    since: Position | None,
+    place: tuple[str, int, str],
+    time: int,
+) -> tuple[Position, str]:
+    """The position of a full at *place*: file, offset and, on MySQL, the set of GTIDs before it.  *time*, µs, goes with it.
+
+    The chain that ends at *since* goes on where the server still has its log; if not the second value says why, and the
+    timeline is a new one.  Ask soon: the server can tell today, perhaps not at the end of a long backup.
+    """
+    file, offset, gtids = place
+    description, _ = await read_head(settings, file)
+    facts = {"epoch": description.fingerprint, "time": str(time)}
+    if connection.is_mariadb:
+        row = await connection.one("SELECT BINLOG_GTID_POS(%s, %s) AS gtid", (file, offset))
+        if row["gtid"] is None:
+            raise ChainBroken(f"the server cannot tell the GTIDs at {file}:{offset}")
+        facts["gtid"] = str(row["gtid"])
+    elif gtids:
+        facts["gtid"] = gtids
+    timeline = f"{server.variables.get('server_id', '')}:{description.fingerprint}"
+    position = log_position(timeline, file, offset, facts)
+    if since is None:
+        return position, ""
+    try:
+        await find_chain_end(settings, connection, since)
+        if since.order > position.order:
+            raise ChainBroken(f"the server's log ends at {file}:{offset}, before what was already taken")
+    except ChainBroken as broken:
+        return position, str(broken)
+    return log_position(since.timeline, file, offset, facts), ""

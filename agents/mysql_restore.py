@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import aclosing, asynccontextmanager, suppress
+from dataclasses import replace
 from functools import partial
 
 import anyio
@@ -63,6 +64,12 @@ async def restore_server(settings: MySQLSettings, job: RestoreJob) -> RestoreEnd
         await _check_target(settings, connection, job)
         async with _prepared(connection):
             return await _restore(settings, connection, job)
+
+
+async def replay_onto(settings: MySQLSettings, job: RestoreJob) -> RestoreEnd:
+    """Replay *job*'s logs onto a server that stands at its position already; raise unless it then stands where it should."""
+    async with connected(settings) as connection, _prepared(connection):
+        return await _restore(settings, connection, replace(job, base=()))
 
 
 async def _check_target(settings: MySQLSettings, connection: MySQLConnection, job: RestoreJob) -> None:
@@ -162,8 +169,11 @@ async def _restore(settings: MySQLSettings, connection: MySQLConnection, job: Re
             anyio.create_task_group() as tasks,
         ):
             tasks.start_soon(_ignore_output, session)
-            job.phase("load")
-            await _load(session, job.base[0], accounts=accounts)
+            if job.base:
+                job.phase("load")
+                await _load(session, job.base[0], accounts=accounts)
+            else:
+                await session.write(_BEFORE)
             if replay is not None:
                 await session.write(_new_history(replay, mariadb=mariadb, logs=logs))
                 job.phase("replay")

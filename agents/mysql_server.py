@@ -99,6 +99,21 @@ async def _has_history(connection: MySQLConnection) -> bool:
 
 async def check_before_dump(connection: MySQLConnection, server: Server, warn: Callable[[str], None]) -> None:
     """Say what would hurt on the day of the restore."""
+    check_log_settings(server, warn)
+    rows = await connection.execute(NOT_TRANSACTIONAL)
+    if rows:
+        warn(
+            f"{len(rows)} table(s) are not transactional and may not be consistent with the rest: {_names(rows)}"
+        )
+    rows = await connection.execute(_VERSIONED) if connection.is_mariadb and not server.history else []
+    if rows:
+        warn(
+            f"the dump tool cannot bring the old rows of {len(rows)} system-versioned table(s): {_names(rows)}"
+        )
+
+
+def check_log_settings(server: Server, warn: Callable[[str], None]) -> None:
+    """Say what of the log would hurt then."""
     variables = server.variables
     if not server.log_bin:
         warn("the server writes no binary log: no log backups, no restore to a moment")
@@ -113,16 +128,6 @@ async def check_before_dump(connection: MySQLConnection, server: Server, warn: C
     if server.log_bin and 0 < server.expiry < 86_400:
         warn(
             f"the server keeps its log for {server.expiry / 3600:.1f} hours only: take log backups more often"
-        )
-    rows = await connection.execute(NOT_TRANSACTIONAL)
-    if rows:
-        warn(
-            f"{len(rows)} table(s) are not transactional and may not be consistent with the rest: {_names(rows)}"
-        )
-    rows = await connection.execute(_VERSIONED) if connection.is_mariadb and not server.history else []
-    if rows:
-        warn(
-            f"the dump tool cannot bring the old rows of {len(rows)} system-versioned table(s): {_names(rows)}"
         )
 
 

@@ -15,7 +15,7 @@ from anyio import to_thread
 from .errors import StagingFull, ToolMissing
 from .mysql_connect import MySQLSettings
 
-Purpose: TypeAlias = Literal["dump", "client", "binlog"]
+Purpose: TypeAlias = Literal["dump", "client", "binlog", "backup"]
 
 _NAMES = {
     ("dump", True): ("mariadb-dump", "mysqldump"),
@@ -24,6 +24,8 @@ _NAMES = {
     ("client", False): ("mysql",),
     ("binlog", True): ("mariadb-binlog", "mysqlbinlog"),
     ("binlog", False): ("mysqlbinlog",),
+    ("backup", True): ("mariadb-backup", "mariabackup"),
+    ("backup", False): ("xtrabackup",),
 }
 
 

@@ -16,6 +16,7 @@ from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import anyio
+from anyio import to_thread
 from anyio.abc import Process
 
 from .errors import SourceRefused, ToolFailed, ToolMissing
@@ -107,6 +108,12 @@ class Running:
                 hint=BY_HAND,
             )
 
+    async def said(self) -> str:
+        """`complaint` of a tool that has ended: all of it has been read."""
+        with anyio.move_on_after(GRACE):  # a grandchild may hold the pipe open
+            await self._errors_read.wait()
+        return self.complaint()
+
     async def _read_errors(self) -> None:
         assert self._process.stderr is not None
         try:
@@ -158,7 +165,7 @@ async def running(
             yield tool
             tasks.cancel_scope.cancel()
     except BaseExceptionGroup as group:
-        raise _single(group) from None
+        raise single(group) from None
     finally:
         with anyio.CancelScope(shield=True):
             await _end_family(process)
@@ -190,6 +197,41 @@ async def run(
     return bytes(output)
 
 
+async def start(command: Sequence[str], log: Path, *, seconds: float) -> None:
+    """Run a command that starts something and then ends; what it started stays.  *log* is a file for what it prints.
+
+    Raise `ToolFailed` if it fails or takes longer; then, or if we are cancelled, what it has begun is ended with it.
+    """
+    name = Path(command[0]).name
+    with log.open("wb") as output:
+        try:
+            process = await anyio.open_process(
+                list(command),
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                env=_environment({}),
+                start_new_session=os.name == "posix",
+                creationflags=_NEW_GROUP,
+            )
+        except OSError as error:
+            raise ToolMissing(f"{command[0]} cannot be run: {error.strerror}") from error
+    try:
+        with anyio.fail_after(seconds):
+            status = await process.wait()
+    except BaseException as error:
+        with anyio.CancelScope(shield=True):
+            await _end_family(process)
+        if not isinstance(error, TimeoutError):
+            raise
+        raise ToolFailed(
+            f"{name} did not end within {seconds:.0f} s", hint="It must start the server and come back."
+        ) from None
+    if status:
+        words = (await to_thread.run_sync(log.read_bytes))[-600:].decode(errors="replace").strip()
+        raise ToolFailed(f"{name} ended with status {status}: {words}", hint=BY_HAND)
+
+
 def _environment(added: Mapping[str, str]) -> dict[str, str]:
     """Our environment for others: without the repository's passphrase and the like."""
     return {name: value for name, value in os.environ.items() if not name.startswith("STRANDLINE_")} | dict(
@@ -197,7 +239,7 @@ def _environment(added: Mapping[str, str]) -> dict[str, str]:
     )
 
 
-def _single(group: BaseExceptionGroup[BaseException]) -> BaseException:
+def single(group: BaseExceptionGroup[BaseException]) -> BaseException:
     """The one error in *group*, if there is only one: a failure is not a group to whoever runs a tool."""
     only: BaseException = group
     while isinstance(only, BaseExceptionGroup) and len(only.exceptions) == 1:

@@ -64,8 +64,9 @@ class Server:
         command += ["--auth-root-authentication-method=socket", "--skip-test-db"]
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
-    async def start(self) -> None:
-        command = [
+    def command(self) -> list[str]:
+        """The words that run the server."""
+        return [
             "mariadbd",
             "--no-defaults",
             f"--datadir={self.root / 'data'}",
@@ -88,8 +89,10 @@ class Server:
             *(["--user=root"] if os.geteuid() == 0 else []),
             *self.options,
         ]
+
+    async def start(self) -> None:
         self._process = subprocess.Popen(  # it outlives this call, and starting takes no time
-            command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+            self.command(), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
         deadline = time.monotonic() + 60
         while True:
@@ -152,6 +155,34 @@ class Server:
 
 def quoted(text: str) -> str:
     return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
+
+
+@asynccontextmanager
+async def future_server(options: Sequence[str] = ()) -> AsyncIterator[Server]:
+    """A server without a data directory: somebody else brings it, and may start it by `Server.command`; ended at the end."""
+    need_mariadb()
+    root = Path(tempfile.mkdtemp(prefix="slm-", dir="/tmp"))
+    server = Server(root, options)
+    try:
+        for name in ("binlog", "tmp"):
+            (root / name).mkdir()
+        yield server
+    finally:
+        await server.kill()
+        await asyncio.to_thread(_kill_by_file, root / "pid")
+        shutil.rmtree(root, ignore_errors=True)
+
+
+def _kill_by_file(path: Path) -> None:
+    """Kill the server that wrote its process id there, and see it gone."""
+    try:
+        pid = int(path.read_text())
+        os.kill(pid, signal.SIGKILL)
+    except (OSError, ValueError):
+        return
+    deadline = time.monotonic() + 10
+    while Path(f"/proc/{pid}/exe").exists() and time.monotonic() < deadline:
+        time.sleep(0.02)
 
 
 @asynccontextmanager

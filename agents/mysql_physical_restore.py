@@ -1,0 +1,267 @@
+"""A physical full, back onto a disk: files -> the tool's `--prepare` -> the data directory -> a server on it -> the log's replay.
+
+The files land beside the data directory, which is not there yet or empty, on the same file system: moving them back takes no time and no
+more room.  If anything fails before they are in place, nothing stays behind.  A server is neither stopped nor overwritten by us.
+
+The server is started by a command of the user's, or by the user: then we stop when the files are in place, and a restore that is resumed
+goes on with the replay.  A note in the data directory (`NOTE`) says what is still to be done; it is gone when all is.
+
+The accounts are the source's now: who replays needs one of those.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import anyio
+from anyio import to_thread
+
+from .base import RestoreEnd, RestoreJob
+from .command import as_words
+from .errors import AccessDenied, SourceRefused, SourceUnreachable, ToolFailed
+from .landing import land
+from .mysql_connect import MySQLSettings, connected
+from .mysql_restore import replay_onto
+from .mysql_server import is_on
+from .mysql_tools import find_tool, tool_environment
+from .names import unquote_name
+from .process import running, start
+
+NOTE = "strandline-restore"
+START = 300.0
+"""Seconds that a command may take to start the server, which has to recover nothing."""
+
+ANSWER = 60.0
+"""Seconds within which the server then answers."""
+
+PAUSE = 0.2
+"""Seconds from one try to the next."""
+
+
+async def restore_physical(settings: MySQLSettings, job: RestoreJob) -> RestoreEnd:
+    """Put the files in place, then replay; raise unless the server then stands where it should."""
+    if job.only:
+        raise SourceRefused(
+            "a part of a physical full cannot be restored by itself",
+            hint="Restore the whole of it elsewhere, and copy what you need; or restore from a logical full.",
+        )
+    if not settings.datadir:
+        raise SourceRefused(
+            "the target does not say where the server's files go",
+            hint="Give it a `datadir`: an empty directory, or one that is not there yet.",
+        )
+    datadir = await to_thread.run_sync(Path(settings.datadir).absolute)
+    if job.resume:
+        await to_thread.run_sync(_check_note, datadir, job.ident)
+    else:
+        await _put_in_place(settings, job, datadir)
+    if not settings.start and not job.resume:
+        if job.logs:
+            raise SourceRefused(
+                "the files are in place; the log cannot be replayed before a server runs on them",
+                hint="Start the server on this directory, with its event scheduler off, and run the same command with --resume."
+                "  Or give the target a `start` command.",
+                datadir=str(datadir),
+            )
+        return RestoreEnd(job.position)
+    if not job.resume or not await _answers(settings):
+        await _start(settings, job)
+    await _check_server(settings, job, datadir)
+    if not job.logs:
+        return RestoreEnd(job.position)
+    await to_thread.run_sync(_write_note, datadir, f"{job.ident}\nreplay\n")
+    end = await replay_onto(settings, job)
+    await to_thread.run_sync((datadir / NOTE).unlink)
+    return end
+
+
+async def _put_in_place(settings: MySQLSettings, job: RestoreJob, datadir: Path) -> None:
+    tool = find_tool(settings.backup, "backup", mariadb=job.facts.get("flavour", "mariadb") == "mariadb")
+    async with _emptied_on_failure(datadir) as work:
+        owner = await to_thread.run_sync(_owner, datadir, work, settings.owner)
+        job.phase("load")
+        for stream in job.base:
+            await land(work, unquote_name(stream.name), stream.read())
+        job.phase("prepare")
+        await _run([tool, "--no-defaults", "--prepare", f"--target-dir={work}"])
+        job.phase("copy back")
+        await _run([tool, "--no-defaults", "--move-back", f"--target-dir={work}", f"--datadir={datadir}"])
+        if job.logs:
+            await to_thread.run_sync(_write_note, datadir, f"{job.ident}\nfiles\n")
+        await to_thread.run_sync(_give_to, datadir, owner)
+
+
+@asynccontextmanager
+async def _emptied_on_failure(datadir: Path) -> AsyncIterator[Path]:
+    """A directory beside *datadir* to work in, gone at the end; *datadir* becomes what it was if the block fails."""
+    work = datadir.with_name(f".{datadir.name}.strandline")
+    was_there = await to_thread.run_sync(_make, datadir, work)
+    try:
+        yield work
+    except BaseException:
+        with anyio.CancelScope(shield=True):
+            await to_thread.run_sync(_empty, datadir, was_there)
+        raise
+    finally:
+        with anyio.CancelScope(shield=True):
+            await to_thread.run_sync(lambda: shutil.rmtree(work, ignore_errors=True))
+
+
+def _make(datadir: Path, work: Path) -> bool:
+    """Make *work*; is *datadir* there already?  Raise `SourceRefused` unless it is empty."""
+    try:
+        was_there = datadir.is_dir()
+        if was_there and any(datadir.iterdir()):
+            raise SourceRefused(
+                "the data directory is not empty",
+                hint="Stop the server that runs on it, if one does, move the files away, and try again: none of them is overwritten.",
+                datadir=str(datadir),
+            )
+        work.mkdir(0o700, parents=True)
+    except FileExistsError:
+        raise SourceRefused(
+            "the remains of another restore are in the way, or it is still at work",
+            hint="If it is not, remove them.",
+            place=str(work),
+        ) from None
+    except OSError as error:
+        raise SourceRefused(
+            f"the data directory cannot be filled: {error.strerror}", datadir=str(datadir)
+        ) from error
+    return was_there
+
+
+def _empty(datadir: Path, was_there: bool) -> None:
+    if not was_there:
+        shutil.rmtree(datadir, ignore_errors=True)
+        return
+    for entry in datadir.iterdir():
+        if entry.is_dir() and not entry.is_symlink():
+            shutil.rmtree(entry, ignore_errors=True)
+        else:
+            entry.unlink(missing_ok=True)
+
+
+def _owner(datadir: Path, work: Path, wish: str) -> tuple[str | int, str | int | None] | None:
+    """Whose the files become: (user, group or None); None where that is not ours to say."""
+    if wish:
+        user, _, group = wish.partition(":")
+        try:
+            shutil.chown(
+                work, user, group or None
+            )  # to see now whether that can be done, and not after hours
+        except (LookupError, OSError) as error:
+            raise SourceRefused(f"the files cannot become those of {wish!r}: {error}") from error
+        return user, group or None
+    try:
+        status = datadir.stat()
+    except FileNotFoundError:
+        return None
+    return (status.st_uid, status.st_gid) if hasattr(os, "geteuid") and os.geteuid() == 0 else None
+
+
+def _give_to(datadir: Path, owner: tuple[str | int, str | int | None] | None) -> None:
+    if owner is None:
+        return
+    user, group = owner
+    for path in (datadir, *datadir.rglob("*")):
+        shutil.chown(path, user, group)
+
+
+async def _run(command: list[str]) -> None:
+    async with running(command, env=tool_environment()) as tool:
+        async for _ in tool.blocks():
+            pass
+        words = await tool.said()
+    if not words.endswith("completed OK!"):
+        raise ToolFailed(f"{tool.name} did not say that it was done: {words[-600:]}")
+
+
+async def _start(settings: MySQLSettings, job: RestoreJob) -> None:
+    if not settings.start:
+        raise SourceUnreachable("no server runs on the restored files yet")
+    job.phase("start")
+    log = job.staging / "start.log"
+    try:
+        await start(as_words(settings.start), log, seconds=START)
+    finally:
+        with anyio.CancelScope(shield=True):
+            await to_thread.run_sync(lambda: log.unlink(missing_ok=True))
+    for _ in range(int(ANSWER / PAUSE)):
+        if await _answers(settings):
+            break
+        await anyio.sleep(PAUSE)
+
+
+async def _answers(settings: MySQLSettings) -> bool:
+    try:
+        async with connected(settings):
+            return True
+    except SourceUnreachable:
+        return False
+    except AccessDenied:
+        return True
+
+
+async def _check_server(settings: MySQLSettings, job: RestoreJob, datadir: Path) -> None:
+    """Is the server that answers the one on *datadir*?  Its log is about to be reset."""
+    try:
+        async with connected(settings) as connection:
+            here = await connection.variables("datadir", "event_scheduler")
+    except AccessDenied as error:
+        raise AccessDenied(
+            str(error), hint="The restored server has the source's accounts: give the target one of those."
+        ) from error
+    place = Path(here.get("datadir", ""))
+    if not await to_thread.run_sync(_same, place, datadir):
+        raise SourceRefused(
+            "the server that answers runs on another directory",
+            hint="Let host, port or socket of the target be those of the server on its `datadir`.",
+            expected=str(datadir),
+            found=str(place),
+        )
+    if job.logs and is_on(here.get("event_scheduler", "OFF")):
+        job.emit_warning(
+            "the restored server was started with event_scheduler=ON: events may have changed data before the replay;"
+            " start it with the scheduler off"
+        )
+
+
+def _same(one: Path, other: Path) -> bool:
+    try:
+        return one.samefile(other)
+    except OSError:
+        return False
+
+
+def _check_note(datadir: Path, ident: str) -> None:
+    try:
+        known, state = (datadir / NOTE).read_text().splitlines()[:2]
+    except (OSError, ValueError):
+        raise SourceRefused(
+            "there is no restore in the data directory that could be resumed",
+            hint="Begin it anew, without --resume.",
+            datadir=str(datadir),
+        ) from None
+    if known != ident:
+        raise SourceRefused(
+            "the restore in the data directory is another one", hint="Resume it with the options it had."
+        )
+    if state != "files":
+        raise SourceRefused(
+            "the replay was interrupted: a part of the log is in the server, and it is not known which",
+            hint="Stop the server, empty the data directory, and begin anew.",
+        )
+
+
+def _write_note(datadir: Path, text: str) -> None:
+    try:
+        (datadir / NOTE).write_text(text)
+    except OSError as error:
+        raise SourceRefused(
+            f"cannot write to the data directory: {error.strerror}", datadir=str(datadir)
+        ) from error

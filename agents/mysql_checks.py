@@ -10,13 +10,17 @@ Recovery"; MariaDB Knowledge Base, "Replication and Binary Log System Variables"
 from __future__ import annotations
 
 import ipaddress
+import os
 import re
+import shutil
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import TypeAlias
+from pathlib import Path
+from typing import Any, TypeAlias
 
 import anyio
+from anyio import to_thread
 
 from .base import Observation, Position, Severity
 from .errors import AccessDenied, AgentError, ChainBroken, SourceUnreachable, ToolMissing
@@ -31,6 +35,12 @@ SKEW = 2.0
 
 LONG = 600
 """Seconds after which a statement or a transaction is long."""
+
+PACKET = 16 << 20
+"""Bytes of `max_allowed_packet` below which rows of ordinary documents and pictures are in danger; MariaDB's default, MySQL's is more."""
+
+FREE = 0.1
+"""The share of a file system that should be free."""
 
 _VARIABLES = (
     "binlog_row_image",
@@ -362,6 +372,41 @@ async def check_topology(sight: Sight) -> AsyncIterator[Observation]:
         )
 
 
+async def check_identity(sight: Sight) -> AsyncIterator[Observation]:
+    """Does anybody else replicate under the number that we call ourselves?  The server hangs up on the older of two that have the same."""
+    ours, theirs = sight.settings.server_id, sight.variables.get("server_id", "")
+    if not ours or not sight.server.log_bin:
+        return
+    remedy = "Set `server_id` of the source to a number that no server and no replica has, or leave it out."
+    if str(ours) == theirs:
+        yield Observation("error", "identity", f"`server_id` {ours} is the server's own.", remedy)
+        return
+    try:
+        rows = await _replicas(sight.connection)
+    except AccessDenied:
+        yield Observation(
+            "note",
+            "identity",
+            f"Whether a replica has our `server_id` {ours} as well could not be looked at.",
+            "GRANT REPLICATION MASTER ADMIN ON *.* TO the backup user, or make sure of it yourself.",
+        )
+        return
+    twice = [f"{row['Host']}:{row['Port']}" for row in rows if int(row["Server_id"]) == ours]
+    if twice:
+        yield Observation(
+            "error", "identity", f"`server_id` {ours} is that of a replica, too: {_some(twice)}.", remedy
+        )
+
+
+async def _replicas(connection: MySQLConnection) -> list[dict[str, Any]]:
+    try:
+        return await connection.execute("SHOW SLAVE HOSTS")
+    except AccessDenied:
+        raise
+    except AgentError:
+        return await connection.execute("SHOW REPLICAS")
+
+
 async def _is_replica(connection: MySQLConnection) -> bool:
     try:
         return bool(await connection.execute("SHOW SLAVE STATUS"))
@@ -444,6 +489,82 @@ async def check_activity(sight: Sight) -> AsyncIterator[Observation]:
             )
 
 
+async def check_packet(sight: Sight) -> AsyncIterator[Observation]:
+    """Rows are sent in packets, larger ones in a dump than in the table: what is escaped takes up to twice the room."""
+    limit = int(sight.variables.get("max_allowed_packet") or 0)
+    if 0 < limit < PACKET:
+        yield Observation(
+            "warning",
+            "max_allowed_packet",
+            f"max_allowed_packet is {limit >> 20} MiB: rows of more than half of that may fit into no dump, and no server that"
+            " is set alike.",
+            f"SET GLOBAL max_allowed_packet = {PACKET}, and in the configuration, here and where you restore to.",
+            {"bytes": limit},
+        )
+
+
+async def check_disk(sight: Sight) -> AsyncIterator[Observation]:
+    """Is there room where the server's data and logs lie?  To be seen from the server's own machine only."""
+    variables = await sight.connection.variables("datadir", "log_bin_basename")
+    places = [Path(variables.get("datadir", ""))]
+    if variables.get("log_bin_basename"):
+        places.append(Path(variables["log_bin_basename"]).parent)
+    seen: set[tuple[int, int]] = set()
+    for place in places:
+        room = await to_thread.run_sync(_room, place) if _is_here(sight.settings) else None
+        if room is None:
+            yield Observation(
+                "note",
+                "disk",
+                f"The room where the server keeps {place} cannot be seen from here.",
+                "Watch it: a server whose disk is full stops committing, and logs that are kept longer take room.",
+            )
+            return
+        free, total = room
+        if room not in seen and free < total * FREE:
+            yield Observation(
+                "warning",
+                "disk",
+                f"Only {free / 2**30:.1f} of {total / 2**30:.1f} GiB are free where the server keeps {place}.",
+                "Make room before the server stops committing; logs that were backed up can be purged.",
+                {"free": free, "total": total},
+            )
+        seen.add(room)
+
+
+def _is_here(settings: MySQLSettings) -> bool:
+    return bool(settings.socket) or _is_local(settings.host)
+
+
+def _room(place: Path) -> tuple[int, int] | None:
+    """(free, total) bytes of the file system; None where the directory is not to be seen: a container's, or a tunnel's other end."""
+    try:
+        usage = shutil.disk_usage(place)
+    except OSError:
+        return None
+    return usage.free, usage.total
+
+
+async def check_files(sight: Sight) -> AsyncIterator[Observation]:
+    """What a physical full needs besides."""
+    if sight.settings.method != "physical":
+        return
+    datadir = Path((await sight.connection.variables("datadir"))["datadir"])
+    if not await to_thread.run_sync(os.access, datadir, os.R_OK | os.X_OK):
+        yield Observation(
+            "error",
+            "files",
+            f"The server's data directory {datadir} cannot be read.",
+            'Run strandline on the server\'s machine, as a user that may read its files, or set `method` to "dump".',
+        )
+    try:
+        tool = find_tool(sight.settings.backup, "backup", mariadb=sight.connection.is_mariadb)
+    except ToolMissing as error:
+        yield Observation("error", "files", f"{error}.", error.hint)
+    else:
+        yield Observation("ok", "files", f"The server's files in {datadir} are copied by {tool}.")
+
+
 async def check_tools(sight: Sight) -> AsyncIterator[Observation]:
     """Are the vendor's tools here, and do they know this server?"""
     wishes: tuple[tuple[Purpose, str], ...] = (
@@ -496,7 +617,11 @@ CHECKS: Mapping[str, Check] = {
     "expiry": check_expiry,
     "gtid": check_gtids,
     "topology": check_topology,
+    "identity": check_identity,
     "tables": check_tables,
     "activity": check_activity,
+    "max_allowed_packet": check_packet,
+    "disk": check_disk,
+    "files": check_files,
     "tools": check_tools,
 }

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from types import SimpleNamespace
 from typing import Any
 
+import anyio
 import pytest
 import pytest_asyncio
+from strandline.agents import mysql_checks
 from strandline.agents.base import Observation, Position
 
-from ..mariadb import PASSWORD, Server, quoted, running_server
+from ..mariadb import PASSWORD, USER, Server, quoted, running_server
 from .mysql_kit import agent, shop, take
 
 pytestmark = [pytest.mark.mariadb, pytest.mark.filterwarnings("ignore::pymysql.err.Warning")]
@@ -148,6 +151,63 @@ async def test_a_replica_that_does_not_log_what_it_replicates_is_an_error() -> N
         await server.execute("CHANGE MASTER TO MASTER_HOST='127.0.0.1', MASTER_PORT=1, MASTER_USER='x'")
 
         assert "does not log what it replicates" in said(complaints(await examine(server)), "topology")
+
+
+async def test_a_number_that_a_replica_has_too_is_an_error(well: Server) -> None:
+    async with running_server(["--report-host=the-replica"]) as replica:
+        ((number,),) = await replica.execute("SELECT @@server_id")
+        await replica.execute(
+            f"CHANGE MASTER TO MASTER_HOST='127.0.0.1', MASTER_PORT={well.port}, MASTER_USER={quoted(USER)},"
+            f" MASTER_PASSWORD={quoted(PASSWORD)}, MASTER_USE_GTID=slave_pos",
+            "START SLAVE",
+        )
+        with anyio.fail_after(20):
+            while not await well.execute("SHOW SLAVE HOSTS"):
+                await anyio.sleep(0.1)
+        twice = await examine(well, server_id=number)
+        alone = await examine(well, server_id=int(number) + 1)
+    ((itself,),) = await well.execute("SELECT @@server_id")
+
+    assert "is that of a replica, too: the-replica" in said(complaints(twice), "identity")
+    assert said(alone, "identity") == ""
+    assert "is the server's own" in said(complaints(await examine(well, server_id=itself)), "identity")
+
+
+async def test_small_packets_and_a_full_disk_are_named(well: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    await well.execute("SET GLOBAL max_allowed_packet = 4 << 20")
+    monkeypatch.setattr(
+        mysql_checks.shutil, "disk_usage", lambda _: SimpleNamespace(total=100 << 30, free=1 << 30)
+    )
+    try:
+        found = await examine(well)
+    finally:
+        await well.execute("SET GLOBAL max_allowed_packet = 16 << 20")
+
+    assert "max_allowed_packet is 4 MiB" in said(complaints(found), "max_allowed_packet")
+    assert "Only 1.0 of 100.0 GiB are free" in said(complaints(found), "disk")
+
+
+async def test_room_that_cannot_be_seen_is_said_to_be_unseen(
+    well: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def nowhere(_: object) -> None:
+        raise FileNotFoundError
+
+    monkeypatch.setattr(mysql_checks.shutil, "disk_usage", nowhere)
+    found = await examine(well)
+
+    assert "cannot be seen from here" in said(found, "disk")
+    assert complaints(found) == []
+
+
+async def test_what_a_physical_full_lacks_is_named(well: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "are copied by" in said(await examine(well, method="physical"), "files")
+
+    monkeypatch.setattr(mysql_checks.os, "access", lambda *_: False)
+    found = await examine(well, method="physical", backup="no-such-tool")
+
+    assert "cannot be read" in said(complaints(found), "files")
+    assert "no-such-tool" in said(complaints(found), "files")
 
 
 async def test_long_transactions_are_named(well: Server, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -110,6 +110,11 @@ def check_crc(event: Event) -> None:
         )
 
 
+def next_file(rotate: Event, *, checksum: bool) -> str:
+    """The file that a ROTATE event names."""
+    return rotate.raw[HEADER + 8 : -4 if checksum else None].decode("utf-8", "replace")
+
+
 @dataclass(slots=True)
 class BinlogVerifier:
     """Follows one file.  *offset* is where the next event must begin; *gtids* the last GTID of each domain (MariaDB).
@@ -227,7 +232,8 @@ class BinlogVerifier:
                     self.listed[domain] = (server, sequence)  # the last of a domain counts
                 self.gtids = dict(self.listed)
             case 4:  # ROTATE
-                self.next_file = body[8:].decode("utf-8", "replace")
+                assert self.description is not None
+                self.next_file = next_file(event, checksum=self.description.checksums)
             case 3:  # STOP
                 self.stopped = True
 

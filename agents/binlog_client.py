@@ -12,6 +12,7 @@ would be most of the work.  An event is held whole: at most the server's `max_al
 from __future__ import annotations
 
 import struct
+import zlib
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Any
@@ -24,6 +25,7 @@ from .binlog import (
     HEARTBEAT_V2,
     ROTATE,
     Event,
+    next_file,
 )
 from .errors import AccessDenied, ChainBroken, LogDamaged, SourceUnreachable
 from .mysql_connect import RIGHTS, MySQLConnection
@@ -38,6 +40,7 @@ SILENCE = 60.0
 """Seconds without a byte, heartbeats included, after which the server counts as gone."""
 
 _FATAL, _DENIED = 1236, 1227
+_ENDED = (1053, 1317, 1927)  # shutdown, query and connection killed
 
 
 async def prepare_dump(connection: MySQLConnection) -> None:
@@ -55,12 +58,27 @@ async def dump_events(
 ) -> AsyncGenerator[Event, None]:
     """The events of *file* from offset *start*, the FORMAT_DESCRIPTION first; ends before another file begins.
 
-    With *server_id* 0 we are nobody's replica; with another, the server ends any other client of that id.  Afterwards the connection
-    is of no more use; close it.
+    Afterwards the connection is of no more use; close it.
+    """
+    async with aclosing(dump_log(connection, file, start, server_id=server_id)) as events:
+        async for name, event in events:
+            if name != file:
+                return
+            yield event
+
+
+async def dump_log(
+    connection: MySQLConnection, file: str, start: int, *, server_id: int, follow: bool = False
+) -> AsyncGenerator[tuple[str, Event], None]:
+    """The log's events and the files that they stand in, from offset *start* of *file* on; each file's FORMAT_DESCRIPTION comes first.
+    To the log's end, or with *follow* for ever.  For a *start* beyond the description the server makes one up.
+
+    With *server_id* 0 we are nobody's replica, and cannot follow; with another, the server ends any other client of that id.
+    Afterwards the connection is of no more use; close it.
     """
     await prepare_dump(connection)
     raw: Any = connection.raw
-    flags = _NON_BLOCK | (_ANNOTATE_ROWS if connection.is_mariadb else 0)
+    flags = (0 if follow else _NON_BLOCK) | (_ANNOTATE_ROWS if connection.is_mariadb else 0)
     payload = struct.pack("<IHI", start, flags, server_id) + file.encode()
     await raw._execute_command(_COM_BINLOG_DUMP, payload)
     described = False
@@ -72,16 +90,22 @@ async def dump_events(
             if event.type in (HEARTBEAT, HEARTBEAT_V2):
                 continue
             if event.type == ROTATE and event.artificial:
-                if described:
-                    return  # the server goes on with the next file
+                name = next_file(event, checksum=_has_checksum(event))
+                if name != file:
+                    file, described = name, False
                 continue
             if event.type == FORMAT_DESCRIPTION:
                 if described:
-                    return
+                    return  # the log was begun anew, with the same name
                 described = True
             elif event.artificial:  # a GTID list, for those who begin in the middle
                 continue
-            yield event
+            yield file, event
+
+
+def _has_checksum(event: Event) -> bool:
+    """Of an event that the server made for us nothing else tells."""
+    return zlib.crc32(event.raw[:-4]) == int.from_bytes(event.raw[-4:], "little")
 
 
 def _event(packet: memoryview, file: str) -> Event | None:
@@ -146,4 +170,6 @@ def _server_error(packet: memoryview, file: str) -> Exception:
             f"the server does not let this user read its binary log: {words}",
             hint=RIGHTS,
         )
+    if code in _ENDED:
+        return SourceUnreachable(f"the server ended our reading of its log: {words}")
     return LogDamaged(f"the server cannot read {file}: {words}", code=code)

@@ -28,7 +28,7 @@ from .errors import SourceRefused
 from .mysql_checks import examine_server
 from .mysql_connect import MySQLSettings, connected
 from .mysql_dump import DumpCapture
-from .mysql_log import LogCapture
+from .mysql_log import log_capture
 from .mysql_physical import physical_capture
 from .mysql_physical_restore import restore_physical
 from .mysql_places import find_place, has_passed, place_now
@@ -57,7 +57,7 @@ class MySQLAgent(Agent):
                     raise SourceRefused(
                         "the server writes no binary log", hint="Set log_bin, and take a full backup."
                     )
-                log = LogCapture(settings, connection, server, request.since, request.emit_warning)
+                log = await log_capture(settings, connection, server, request.since, request.emit_warning)
                 async with aclosing(log):
                     yield log
                 return

@@ -25,8 +25,7 @@ from anyio import to_thread
 from .base import Observation, Position, Severity
 from .errors import AccessDenied, AgentError, ChainBroken, SourceUnreachable, ToolMissing
 from .mysql_connect import MySQLConnection, MySQLSettings, connected
-from .mysql_log import find_chain_end
-from .mysql_places import log_status
+from .mysql_log import find_chain_end, log_status
 from .mysql_server import NOT_TRANSACTIONAL, Server, is_on, look
 from .mysql_tools import Purpose, find_tool
 

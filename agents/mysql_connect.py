@@ -27,7 +27,8 @@ class MySQLSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     *socket* is used instead of host and port where it is given.  *tls* "off", "on" (encrypted, certificate not checked) or "verify"
     (checked against *tls_ca*, or the system's).  *dump*, *client*, *binlog* name the vendor's tools; empty: found by the server's
     flavour.  *server_id* is what we call ourselves as a replication client; 0, like the vendor's own log tool.  *flush_logs*
-    closes the server's current log file before a log backup, so that everything up to now is taken.  Times in seconds.
+    closes the server's current log file before a log backup, so that what is stored are whole files; what is taken is the same.
+    Times in seconds.
 
     *method* of a full: "dump", or "physical": the server's files, taken by *backup* (a tool's name, as above), which runs where they lie;
     *spool* bytes of them may lie in the staging directory so that the tool need not wait for the store.  A physical full is restored into
@@ -46,7 +47,7 @@ class MySQLSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     client: str = ""
     binlog: str = ""
     server_id: int = 0
-    flush_logs: bool = True
+    flush_logs: bool = False
     connect_timeout: float = 10.0
     statement_timeout: float = 60.0
     net_buffer_length: int = 1 << 20

@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import Any
 
 from .base import LogExtent, Position
-from .errors import AccessDenied, AgentError, ChainBroken, SourceRefused
+from .errors import ChainBroken, SourceRefused
 from .mysql_connect import MySQLConnection, MySQLSettings
-from .mysql_log import find_chain_end, log_position, ordinal_of, read_head
+from .mysql_log import describe_file, find_chain_end, log_end, log_position, ordinal_of
 from .mysql_replay import Missing, parse_transactions
 from .mysql_server import Server, server_time
 
@@ -56,26 +55,13 @@ def has_passed(position: Position, transaction: str) -> bool:
 async def place_now(settings: MySQLSettings, connection: MySQLConnection) -> tuple[Position, int]:
     """Where the server's log stands, at a transaction's end, and its clock, µs UTC, not later than that."""
     time = await server_time(connection)
-    status = await log_status(connection)
-    if not status:
-        raise SourceRefused("the server writes no binary log", hint="Set log_bin, and take a full backup.")
-    file, offset = str(status["File"]), int(status["Position"])
-    description, _ = await read_head(settings, file)
+    file, offset = await log_end(connection)
+    description = await describe_file(settings, file)
     facts = {"epoch": description.fingerprint, "time": str(time)}
     if connection.is_mariadb:
         row = await connection.one("SELECT BINLOG_GTID_POS(%s, %s) AS gtid", (file, offset))
         facts["gtid"] = str(row["gtid"] or "")
     return log_position("", file, offset, facts), time
-
-
-async def log_status(connection: MySQLConnection) -> dict[str, Any]:
-    """`File`, `Position` and the log's filters; empty where there is no log."""
-    try:
-        return await connection.one("SHOW MASTER STATUS")
-    except AccessDenied:
-        raise
-    except AgentError:  # MySQL 8.4 and later know the other word only
-        return await connection.one("SHOW BINARY LOG STATUS")
 
 
 def _base(text: str) -> str:
@@ -96,7 +82,7 @@ async def place_full(
     timeline is a new one.  Ask soon: the server can tell today, perhaps not at the end of a long backup.
     """
     file, offset, gtids = place
-    description, _ = await read_head(settings, file)
+    description = await describe_file(settings, file)
     facts = {"epoch": description.fingerprint, "time": str(time)}
     if connection.is_mariadb:
         row = await connection.one("SELECT BINLOG_GTID_POS(%s, %s) AS gtid", (file, offset))

@@ -107,7 +107,7 @@ def _parts(name: str, index: int) -> tuple[str, int]:
 
 @dataclass(slots=True)
 class Replay:
-    """What has gone into the replay so far.  *position* is how far that is; *gtids* the last of each domain."""
+    """What has gone into the replay so far.  *position* is how far that is; *gtids* the last of each domain; *epoch* the file's."""
 
     position: Position
     goal: Goal | None
@@ -115,6 +115,7 @@ class Replay:
     sent: Sent = field(default_factory=Sent)
     last_time: int | None = None
     cut: bool = False
+    epoch: str = ""
 
 
 class Cut:
@@ -259,7 +260,7 @@ def _number(name: str) -> int:
 
 
 async def log_events(job: RestoreJob, replay: Replay) -> AsyncGenerator[bytes, None]:
-    """The log as one file: the magic once, then every file's description and events, up to the cut."""
+    """The log as one file: the magic once, then every file's description, once, and its events, up to the cut."""
     yield MAGIC
     cut = None if replay.goal is None else Cut(replay.goal, replay.position)
     for stream in job.logs:
@@ -302,7 +303,11 @@ async def _extent_events(
                 if verifier.description is None:
                     verifier.begin(event)
                     verifier.offset = max(begin, verifier.offset)
-                    yield event.raw
+                    assert verifier.description is not None
+                    # An extent that goes on within a file brings the file's description along; the server wrote it once.
+                    if verifier.description.fingerprint != replay.epoch:
+                        replay.epoch = verifier.description.fingerprint
+                        yield event.raw
                     if cut is not None and cut.at_once:  # the tool must have something to read all the same
                         replay.cut = True
                         return

@@ -25,11 +25,19 @@ from strandline.agents.errors import (
 )
 
 from ..mariadb import Server, running_server
-from .mysql_kit import EVERY_KIND, Taken, agent, gtid, shop, take
+from .mysql_kit import EVERY_KIND, Taken, agent, gtid, shop, take, xa
 
 pytestmark = [pytest.mark.mariadb, pytest.mark.filterwarnings("ignore::pymysql.err.Warning")]
 
 INSERT = "INSERT INTO shop.t (v) VALUES ('new')"
+MIXED = [
+    "SET SESSION binlog_format=STATEMENT",
+    "INSERT INTO shop.t (v) VALUES (RAND())",
+    "SET @a='a variable'",
+    "INSERT INTO shop.t (v) VALUES (@a)",
+    *xa("x", "prepared"),
+    "XA COMMIT 'x'",
+]
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -52,11 +60,18 @@ def log_file(server: Server, name: str) -> Path:
     return server.root / "binlog" / name
 
 
+def as_sent(server: Server, name: str) -> bytes:
+    """A file as the server sends it: its description does not say that it is being written."""
+    whole = log_file(server, name).read_bytes()
+    return whole[:21] + bytes([whole[21] & ~1]) + whole[22:]
+
+
 async def start_of_chain(server: Server) -> Position:
-    """Where the log stands now, without the cost of a dump."""
+    """The beginning of a new file of the log, without the cost of a dump."""
     ((file, offset, *_),) = await server.execute("SHOW MASTER STATUS")
-    everything = await take(server, "log", Position("t", (1, 4), "b.000001:4"))
+    everything = await take(agent(server, flush_logs=True), "log", Position("t", (1, 4), "b.000001:4"))
     assert everything.position.order > (int(file[2:]), offset)
+    assert everything.position.order[1] == 4
     return everything.position
 
 
@@ -66,7 +81,7 @@ async def test_an_extent_from_the_start_of_a_file_is_that_file(calm: Server) -> 
     await calm.execute("SET GLOBAL binlog_checksum=NONE", "CREATE TABLE shop.made2 AS SELECT 1", INSERT)
     await calm.execute("SET GLOBAL binlog_checksum=CRC32", INSERT)
 
-    taken = await take(calm, "log", since)
+    taken = await take(agent(calm, flush_logs=True), "log", since)
 
     assert len(taken.streams) == 3
     for stream, extent in zip(taken.streams, taken.extents, strict=True):
@@ -85,14 +100,14 @@ async def test_an_extent_from_later_on_is_the_description_and_the_rest(calm: Ser
     taken = await take(calm, "log", full.position)
 
     (stream,) = taken.streams
-    whole = log_file(calm, file).read_bytes()
+    whole = as_sent(calm, file)
     description = EventSplitter().feed(whole)[0].raw
     assert int(offset) > 4 + len(description)
     assert stream.data == MAGIC + description + whole[int(offset) :]
     assert stream.name == f"binlog/{file}@{offset}"
     assert stream.extent is not None
     assert (stream.extent.first, stream.extent.transactions) == (full.position, 2)
-    assert stream.extent.next.order == (full.position.order[0] + 1, 4)  # type: ignore[operator]
+    assert stream.extent.next.order == (full.position.order[0], len(whole))
 
 
 async def test_extents_join_without_a_gap(calm: Server) -> None:
@@ -112,34 +127,66 @@ async def test_extents_join_without_a_gap(calm: Server) -> None:
 
 
 async def test_nothing_new_takes_nothing_and_leaves_the_server_alone(calm: Server) -> None:
+    for flush in (True, False):
+        patient = agent(calm, flush_logs=flush)
+        await calm.execute(INSERT)
+        since = (await take(patient, "log", await start_of_chain(calm))).position
+        before = [name for name, _ in await calm.execute("SHOW BINARY LOGS")]
+
+        taken = await take(patient, "log", since)
+
+        assert taken.streams == []
+        assert (taken.position.timeline, taken.position.order) == (since.timeline, since.order)
+        assert int(taken.position.facts["time"]) > int(since.facts["time"])
+        assert taken.end.time == int(taken.position.facts["time"])
+        assert [name for name, _ in await calm.execute("SHOW BINARY LOGS")] == before
+
+
+async def test_the_file_that_is_being_written_is_taken_piece_by_piece(calm: Server) -> None:
+    """Whatever belongs together stays together, and the pieces joined are the file."""
     since = await start_of_chain(calm)
-    before = await calm.execute("SHOW BINARY LOGS")
+    file = since.text.split(":")[0]
+    pieces: list[Taken] = []
+    for statements in ([INSERT], MIXED, [INSERT, INSERT], ["FLUSH BINARY LOGS"], [INSERT]):
+        await calm.execute(*statements)
+        pieces.append(await take(calm, "log", pieces[-1].position if pieces else since))
+        ((name, offset, *_),) = await calm.execute("SHOW MASTER STATUS")
+        assert pieces[-1].position.text == f"{name}:{offset}"
 
-    taken = await take(calm, "log", since)
+    extents = [extent for piece in pieces for extent in piece.extents]
+    assert [extent.first.order for extent in extents[1:]] == [extent.next.order for extent in extents[:-1]]
+    assert [extent.transactions for extent in extents] == [1, 4, 2, 0, 0, 1]
+    data = [
+        stream.data
+        for piece in pieces
+        for stream in piece.streams
+        if stream.name.startswith(f"binlog/{file}@")
+    ]
+    head = 4 + len(EventSplitter().feed(data[0])[0].raw)
+    assert data[0] + b"".join(more[head:] for more in data[1:]) == as_sent(calm, file)
 
-    assert taken.streams == []
-    assert (taken.position.timeline, taken.position.order) == (since.timeline, since.order)
-    assert int(taken.position.facts["time"]) > int(since.facts["time"])
-    assert taken.end.time == int(taken.position.facts["time"])
-    assert await calm.execute("SHOW BINARY LOGS") == before
 
-
-async def test_without_flushing_only_closed_files_are_taken(calm: Server) -> None:
+async def test_a_capture_ends_though_the_server_goes_on_writing(calm: Server) -> None:
     since = await start_of_chain(calm)
-    patient = agent(calm, flush_logs=False)
-    await calm.execute(INSERT)
+    stop = asyncio.Event()
 
-    nothing = await take(patient, "log", since)
-    await calm.execute("FLUSH BINARY LOGS", INSERT)
-    one = await take(patient, "log", nothing.position)
+    async def write() -> None:
+        while not stop.is_set():
+            await calm.execute(*[INSERT] * 20)
 
-    assert nothing.streams == []
-    assert nothing.end.time == int(since.facts["time"])
-    assert [extent.transactions for extent in one.extents] == [1]
-    assert one.end.time is not None
-    assert one.extents[0].last_time is not None
-    assert int(since.facts["time"]) <= one.end.time
-    assert one.end.time < max(int(since.facts["time"]) + 1, one.extents[0].last_time)
+    writers = [asyncio.create_task(write()) for _ in range(3)]
+    taken = []
+    for _ in range(20):
+        taken.append(await take(calm, "log", since))
+        since = taken[-1].position
+    stop.set()
+    await asyncio.gather(*writers)
+    taken.append(await take(calm, "log", since))
+
+    extents = [extent for one in taken for extent in one.extents]
+    assert len(extents) > 10
+    assert [extent.first.order for extent in extents[1:]] == [extent.next.order for extent in extents[:-1]]
+    assert taken[-1].position.facts["gtid"] == await gtid(calm)
 
 
 async def test_an_event_of_more_than_one_packet(calm: Server) -> None:
@@ -149,7 +196,7 @@ async def test_an_event_of_more_than_one_packet(calm: Server) -> None:
 
     taken = await take(calm, "log", since)
 
-    assert taken.streams[0].data == log_file(calm, taken.extents[0].file).read_bytes()
+    assert taken.streams[0].data == as_sent(calm, taken.extents[0].file)
     assert taken.extents[0].transactions == 3
 
 
@@ -167,10 +214,10 @@ async def test_an_event_that_just_fills_a_packet(calm: Server, packet: int) -> N
         "SET SESSION binlog_annotate_row_events=0", f"INSERT INTO shop.t (b) VALUES (REPEAT('x', {size}))"
     )
 
-    taken = await take(calm, "log", probe.position)
+    taken = await take(calm, "log", since)
 
     assert max(len(event.raw) for event in EventSplitter().feed(taken.streams[0].data)) == packet - 1
-    assert taken.streams[0].data == log_file(calm, taken.extents[0].file).read_bytes()
+    assert taken.streams[0].data == as_sent(calm, taken.extents[0].file)
 
 
 async def test_a_server_that_was_restarted_or_killed_continues_the_chain() -> None:

@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import aclosing, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
+from pathlib import Path
 
 from .base import (
     Agent,
@@ -23,6 +24,7 @@ from .base import (
     Position,
     RestoreEnd,
     RestoreJob,
+    Tail,
 )
 from .errors import SourceRefused
 from .mysql_checks import examine_server
@@ -34,6 +36,7 @@ from .mysql_physical_restore import restore_physical
 from .mysql_places import find_place, has_passed, place_now
 from .mysql_restore import restore_server
 from .mysql_server import check_before_dump, check_log_settings, look
+from .mysql_tail import followed
 from .mysql_tools import defaults_file
 
 __all__ = ["MySQLAgent", "MySQLSettings"]
@@ -71,6 +74,9 @@ class MySQLAgent(Agent):
                 dump = DumpCapture(settings, connection, server, defaults, request.since, self._now)
                 async with aclosing(dump):
                     yield dump
+
+    def follow(self, staging: Path) -> AbstractAsyncContextManager[Tail]:
+        return followed(self._settings, self._now)  # it stages nothing
 
     async def restore(self, job: RestoreJob) -> RestoreEnd:
         if job.facts.get("method") == "physical":

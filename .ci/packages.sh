@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Make sure of what the tests need and pip does not bring: a Python with headers, a compiler, MariaDB.
+# Make sure of what the tests need and pip does not bring: a Python with headers, a compiler, MariaDB, libfaketime.
 #
 # On Debian and its kin, as root or with sudo that asks nothing, what is missing is installed; elsewhere it is named, and
 # we stop.  The packaged MariaDB is not started: tests run their own servers, in directories of their own.
@@ -24,6 +24,7 @@ fi
 has "$compiler" || need gcc libc6-dev
 has mariadbd && has mariadb-install-db || need mariadb-server
 has mariadb && has mariadb-dump && has mariadb-binlog || need mariadb-client
+compgen -G '/usr/lib*/*/faketime/libfaketimeMT.so.1' >/dev/null || compgen -G '/usr/lib*/faketime/libfaketimeMT.so.1' >/dev/null || need libfaketime
 has mariadb-backup && has mbstream || need mariadb-backup
 
 [ ${#missing[@]} -gt 0 ] || exit 0
@@ -38,7 +39,7 @@ fi
 if [ ${#as_root[@]} = 0 ] || ! has apt-get; then
     {
         echo "These are missing: ${missing[*]} (Debian's names for them)."
-        echo "The tests need Python 3.11 or later with its headers, a C compiler, and MariaDB with mariadb-backup."
+        echo "The tests need Python 3.11 or later with its headers, a C compiler, MariaDB with mariadb-backup, and libfaketime."
         echo "Install them, then run the same command again."
     } >&2
     exit 1

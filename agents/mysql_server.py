@@ -87,8 +87,9 @@ async def look(connection: MySQLConnection, now: Callable[[], float]) -> Server:
 
 async def server_time(connection: MySQLConnection) -> int:
     """The server's clock, µs UTC."""
-    row = await connection.one("SELECT UNIX_TIMESTAMP(NOW(6)) AS moment")
-    return int(float(row["moment"]) * 1_000_000)
+    # Not UNIX_TIMESTAMP(NOW(6)): when clocks are set back, local times name two moments, and the later one is taken.
+    row = await connection.one("SELECT TIMESTAMPDIFF(MICROSECOND, '1970-01-01', UTC_TIMESTAMP(6)) AS moment")
+    return int(row["moment"])
 
 
 async def _has_history(connection: MySQLConnection) -> bool:

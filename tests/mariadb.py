@@ -16,7 +16,7 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -36,6 +36,23 @@ def need_mariadb() -> None:
         pytest.skip(message)
 
 
+def faked_clock(begins: float) -> dict[str, str]:
+    """The environment of a server whose clock says *begins* now, and goes on from there."""
+    usr, name = Path("/usr"), "faketime/libfaketimeMT.so.1"
+    libraries = [*usr.glob(f"lib*/*/{name}"), *usr.glob(f"lib*/{name}")]
+    if not libraries:
+        message = "libfaketime is not installed; `make test` installs it"
+        if os.environ.get("CI"):
+            pytest.fail(message)
+        pytest.skip(message)
+    return {
+        "LD_PRELOAD": str(libraries[0]),
+        "FAKETIME": f"{begins - time.time():+.6f}",
+        "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+        "FAKETIME_NO_CACHE": "1",
+    }
+
+
 def free_port() -> int:
     while True:
         with socket.socket() as probe:
@@ -46,13 +63,18 @@ def free_port() -> int:
 
 
 class Server:
-    """One server.  *root* is short, since a socket's path must be."""
+    """One server.  *root* is short, since a socket's path must be.  *environment* is added to the process's own."""
 
-    def __init__(self, root: Path, options: Sequence[str] = ()) -> None:
+    is_mariadb = True
+
+    def __init__(
+        self, root: Path, options: Sequence[str] = (), environment: Mapping[str, str] | None = None
+    ) -> None:
         self.root = root
         self.port = free_port()
         self.socket = root / "s.sock"
         self.options = list(options)
+        self.environment = {**os.environ, **(environment or {})}
         self.server_id = 1 + self.port % 60000
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -92,7 +114,11 @@ class Server:
 
     async def start(self) -> None:
         self._process = subprocess.Popen(  # it outlives this call, and starting takes no time
-            self.command(), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+            self.command(),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            env=self.environment,
         )
         deadline = time.monotonic() + 60
         while True:
@@ -135,15 +161,31 @@ class Server:
     async def kill(self) -> None:
         await self.stop(signal.SIGKILL)
 
+    def binlog_words(self) -> list[str]:
+        """The vendor's tool that prints this server's log, and how it reaches it; *secrets* belong in its environment."""
+        return [
+            "mariadb-binlog",
+            "--no-defaults",
+            "--host=127.0.0.1",
+            f"--port={self.port}",
+            f"--user={USER}",
+        ]
+
+    @property
+    def secrets(self) -> dict[str, str]:
+        return {"MYSQL_PWD": PASSWORD}
+
     @asynccontextmanager
     async def root_connection(self, **options: Any) -> AsyncIterator[Any]:
-        connection = await aiomysql.connect(
-            unix_socket=str(self.socket), user="root", autocommit=True, charset="utf8mb4", **options
-        )
+        options = {"autocommit": True, "charset": "utf8mb4"} | options
+        connection = await aiomysql.connect(unix_socket=str(self.socket), user="root", **options)
         try:
             yield connection
         finally:
-            await connection.ensure_closed()
+            try:
+                await connection.ensure_closed()
+            finally:
+                connection.close()  # the server may be gone
 
     async def execute(self, *statements: str) -> list[tuple[Any, ...]]:
         """Run statements in one session as root over the socket; return the last one's rows."""
@@ -186,11 +228,14 @@ def _kill_by_file(path: Path) -> None:
 
 
 @asynccontextmanager
-async def running_server(options: Sequence[str] = ()) -> AsyncIterator[Server]:
-    """A fresh server, started, with the user `USER`; stopped and removed at the end."""
+async def running_server(
+    options: Sequence[str] = (), environment: Mapping[str, str] | None = None, *, quick: bool = False
+) -> AsyncIterator[Server]:
+    """A fresh server, started, with the user `USER`; stopped and removed at the end.  *quick*: its few data lie in memory."""
     need_mariadb()
-    root = Path(tempfile.mkdtemp(prefix="slm-", dir="/tmp"))
-    server = Server(root, options)
+    memory = quick and os.access("/dev/shm", os.W_OK) and shutil.disk_usage("/dev/shm").free > 1 << 30
+    root = Path(tempfile.mkdtemp(prefix="slm-", dir="/dev/shm" if memory else "/tmp"))
+    server = Server(root, options, environment)
     try:
         await asyncio.to_thread(server.install)
         await server.start()

@@ -7,7 +7,7 @@ TYPES := build/types
 FOLDERS := agents chunker engine store
 SECONDS ?= 10
 
-.PHONY: help setup packages test lint types sanitize unit demo bench clean
+.PHONY: help setup packages test lint types sanitize unit pitr demo bench clean
 
 help: ## say this
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -44,6 +44,10 @@ sanitize: $(READY) ## try to break the C, built with sanitizers; SECONDS=600 for
 
 unit: $(READY) ## run the tests; PYTEST_ARGS="-k name" to choose
 	@$(BIN)/pytest $(PYTEST_ARGS)
+
+pitr: packages ## restore a busy database to GOALS=200 random goals; SEED=n again
+	@$(MAKE) --no-print-directory setup
+	@STRANDLINE_TEST_GOALS=$(or $(GOALS),200) STRANDLINE_SEED=$(SEED) $(BIN)/pytest tests/pitr -s
 
 demo: packages ## see it work, on a database of its own
 	@$(MAKE) --no-print-directory setup

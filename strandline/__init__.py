@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from .engine.ops.backup import BackupResult, backup
     from .engine.ops.check import CheckReport, check
     from .engine.ops.doctor import DoctorReport, doctor, doctor_source
+    from .engine.ops.follow import follow
     from .engine.ops.mark import mark
     from .engine.ops.open import init_repository, open_repository
     from .engine.ops.operation import Operation
@@ -82,6 +83,7 @@ _HOME = {
     "cost_of": "engine.base.costs",
     "doctor": "engine.ops.doctor",
     "doctor_source": "engine.ops.doctor",
+    "follow": "engine.ops.follow",
     "init_repository": "engine.ops.open",
     "make_agent": "agents.registry",
     "mark": "engine.ops.mark",
@@ -124,6 +126,7 @@ __all__ = [
     "cost_of",
     "doctor",
     "doctor_source",
+    "follow",
     "init_repository",
     "make_agent",
     "mark",

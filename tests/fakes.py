@@ -32,7 +32,8 @@ def position(number: int, timeline: str = TIMELINE) -> Position:
 
 @dataclass(slots=True)
 class FakeAgent(Agent):
-    """*streams* of a full; *log* is what the log has, one extent an entry, of which log mode takes what is new.
+    """*streams* of a full; *log* is what the log has, one extent an entry, of which log mode takes what is new; *times* are those of
+    their commits.
 
     *block* bytes at a time, *width* streams side by side; *fails_at*: the stream of that number raises half way.  Restored streams land
     in *restored*.
@@ -40,6 +41,7 @@ class FakeAgent(Agent):
 
     streams: Sequence[tuple[str, StreamKind, bytes]] = ()
     log: Sequence[bytes] = ()
+    times: Sequence[int] = ()
     block: int = 300_000
     page_size: int = 0
     width: int = 1
@@ -50,7 +52,7 @@ class FakeAgent(Agent):
 
     @asynccontextmanager
     async def capture(self, request: CaptureRequest) -> AsyncIterator[Capture]:
-        yield _FakeCapture(self, request)
+        yield FakeCapture(self, request)
 
     async def restore(self, job: RestoreJob) -> RestoreEnd:
         self.restored = {}
@@ -59,7 +61,7 @@ class FakeAgent(Agent):
         return RestoreEnd(job.position)
 
 
-class _FakeCapture(Capture):
+class FakeCapture(Capture):
     source = SourceIdentity("fake", "a fake")
 
     def __init__(self, agent: FakeAgent, request: CaptureRequest) -> None:
@@ -77,8 +79,9 @@ class _FakeCapture(Capture):
             stream = self._stream(
                 f"log/{number}", "log", self._agent.log[number], fails=number == self._agent.fails_at
             )
+            time = self._agent.times[number] if self._agent.times else None
             stream.extent = LogExtent(
-                f"log {number}", position(number), position(number + 1), events=1, transactions=1
+                f"log {number}", position(number), position(number + 1), time, time, events=1, transactions=1
             )
             yield stream
 

@@ -53,6 +53,12 @@ class NotFound(Refused):
     """No such snapshot, source or stream."""
 
 
+class NoFull(Refused):
+    """Nothing is stored that a log backup could continue."""
+
+    hint = "Take a full backup first."
+
+
 class Unreachable(Refused):
     """The chain does not reach the moment that was asked for."""
 

@@ -21,8 +21,8 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class Started(Event):
-    """*operation* is "backup", "restore", "check", "doctor".  *mode* of a backup is "full" or "log"; of a restore "latest", "moment" or
-    "snapshot", as what is restored was chosen; of a check "structure"."""
+    """*operation* is "backup", "follow", "restore", "check", "doctor".  *mode* of a backup is "full" or "log"; of a restore "latest",
+    "moment" or "snapshot", as what is restored was chosen; of a check "structure"."""
 
     operation: str
     mode: str = ""
@@ -61,6 +61,22 @@ class Progress(Event):
     total: int | None
     new: int = 0
     stored: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Stored(Event):
+    """`follow` stored a piece of log, or (*size* 0) the proof that nothing had happened.
+
+    *position* is where the stored log now ends; *size* in bytes; *lag*: seconds from the earliest commit in it to now, None where it has
+    none.
+    """
+
+    snapshot: str
+    position: str
+    size: int
+    transactions: int
+    lag: float | None
+    requests: dict[str, int]
 
 
 @dataclass(frozen=True, slots=True)

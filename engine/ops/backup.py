@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,7 +28,7 @@ from ...store.errors import ObjectMissing, StoreError
 from ...store.observe import ObservedStore, RequestCounts
 from ..base.clock import Now, system_now
 from ..base.costs import NOTHING, Account
-from ..base.errors import BrokenChain, Damaged, Lost, Refused, SourceFailed
+from ..base.errors import BrokenChain, Damaged, Lost, NoFull, Refused, SourceFailed
 from ..base.events import (
     Emit,
     Finished,
@@ -134,13 +134,15 @@ Cuts: TypeAlias = dict[tuple[str, str, int], tuple[str, int]]
 
 
 @dataclass(frozen=True, slots=True)
-class _History:
-    """What the series has so far.  *newest* is its last name, *chain* its newest snapshot if that has a position, *number* that one's,
-    *base* the `<utc>` in the name of the full that a log would belong to; *cuts* those of the last full."""
+class History:
+    """What the series has so far.  *newest* is its last name, *chain* the snapshot that a log would continue: its newest, if that has a
+    position; *number* the newest one's.  *full* and *base* are the id of the full that a log would belong to, and the `<utc>` in its name;
+    *cuts* those of the last full."""
 
     newest: SnapshotName | None = None
     chain: Snapshot | None = None
     number: int = 0
+    full: str = ""
     base: str = ""
     cuts: Cuts = field(default_factory=dict)
 
@@ -165,7 +167,7 @@ def backup(
     time for room: "fast", "default" or "high".  *dedup* says with whom the series shares its chunks: with all of the "repository" that
     do so too, with nobody (its own, the "source"'s), or with a group, by its name.
     """
-    job = _Backup(
+    job = Backup(
         repo,
         agent,
         series,
@@ -181,7 +183,10 @@ def backup(
 
 
 @dataclass(slots=True)
-class _Backup:
+class Backup:
+    """*facts* are stored beside those that the capture ends with.  *history* is for whoever knows already what the series has.  *roll*
+    off: the caller rolls up what is due."""
+
     repo: Repository
     agent: Agent
     series: str
@@ -192,6 +197,9 @@ class _Backup:
     compression: Policy
     domain: str
     now: Now
+    facts: Mapping[str, str] = field(default_factory=dict)
+    history: Callable[[Repository], Awaitable[History]] | None = None
+    roll: bool = True
     counts: RequestCounts = field(default_factory=RequestCounts)
     warnings: list[str] = field(default_factory=list)
     emit: Emit = ignore
@@ -234,18 +242,16 @@ class _Backup:
         if (guard := repo.guard()) is not None:
             await guard.ready()  # before a database is asked for anything
         started = self.now()
-        history = await self._history(repo, started)
+        history = await (self.history(repo) if self.history else self._history(repo, started))
         if self.mode == "log" and history.chain is None:
-            raise Refused(
-                "there is no full backup that a log backup could continue", hint="Take a full backup first."
-            )
+            raise NoFull("there is no full backup that a log backup could continue")
         if self.mode == "log":
             done = await self._capture(repo, history, share, tally, None, started, began)
         else:
             tally.emit(Phase(self.series, "index"))
             async with holding_lease(store, repo.seal, series=self.series, now=self.now) as lease:
                 done = await self._capture(repo, history, share, tally, lease, started, began)
-        if due(done[0]):
+        if self.roll and due(done[0]):
             try:
                 await roll_up(repo, self.series, now=self.now)
             except Exception as error:
@@ -260,7 +266,7 @@ class _Backup:
         self.warnings.append(message)
         self.emit(Warned(self.series, message))
 
-    async def _history(self, repo: Repository, now: int) -> _History:
+    async def _history(self, repo: Repository, now: int) -> History:
         """Look back no further than is needed: a series may have a name for each minute of years."""
         last: SnapshotName | None = None
         seen: set[str] = set()
@@ -272,7 +278,7 @@ class _Backup:
             if found is not None:
                 return await self._history_of(repo, last, *found)
             seen |= {name.name for name in names}
-        return _History(last)
+        return History(last)
 
     async def _known(self, repo: Repository) -> str:
         """The `<utc>` of a snapshot that we saw here before."""
@@ -281,12 +287,12 @@ class _Backup:
 
     async def _history_of(
         self, repo: Repository, last: SnapshotName | None, name: SnapshotName, newest: Snapshot
-    ) -> _History:
+    ) -> History:
         chain = newest if newest.position else None
         if newest.mode == "full" or not newest.base:
-            return _History(last, chain, newest.number, name.utc, _cuts(newest))
+            return History(last, chain, newest.number, newest.id, name.utc, _cuts(newest))
         if self.mode == "log":
-            return _History(last, chain, newest.number, newest.base_utc)
+            return History(last, chain, newest.number, newest.base, newest.base_utc)
         # Its cuts are remembered here, as a rule; else the full is read, and looked for if a client wrote the log that did not say
         # where it is.
         cuts = _decode_cuts(await repo.hints.get(CUTS, self.series), newest.base)
@@ -297,7 +303,7 @@ class _Backup:
                 names = [name for name in await repo.snapshots(self.series) if name.id == newest.base]
             found = await self._newest(repo.load, names)
             cuts = _cuts(found[1]) if found else {}
-        return _History(last, chain, newest.number, newest.base_utc, cuts)
+        return History(last, chain, newest.number, newest.base, newest.base_utc, cuts)
 
     async def _newest(
         self, load: Callable[[SnapshotName], Awaitable[Snapshot]], names: Sequence[SnapshotName]
@@ -315,7 +321,7 @@ class _Backup:
     async def _capture(
         self,
         repo: Repository,
-        history: _History,
+        history: History,
         share: Share,
         tally: _Tally,
         lease: HeldLease | None,
@@ -389,10 +395,10 @@ class _Backup:
                 time=end.time if self.mode == "full" else _not_back(history.chain, end.time),
                 position=position,
                 parent=history.chain.id if history.chain and self.mode == "log" else "",
-                base=(history.chain.base or history.chain.id) if history.chain and self.mode == "log" else "",
+                base=history.full if self.mode == "log" else "",
                 base_utc=history.base if self.mode == "log" else "",
                 number=history.number + 1,
-                facts=dict(end.facts),
+                facts={**end.facts, **self.facts},
                 streams=tuple(
                     StreamRecord(
                         name=stream.name,
@@ -528,7 +534,7 @@ class _Backup:
         repo: Repository,
         capture: Capture,
         width: int,
-        history: _History,
+        history: History,
         context: IngestContext,
         tally: _Tally,
     ) -> list[Stored]:
@@ -549,7 +555,7 @@ class _Backup:
         return [one for one in stored if one is not None]
 
     async def _stream(
-        self, repo: Repository, stream: SourceStream, history: _History, context: IngestContext, tally: _Tally
+        self, repo: Repository, stream: SourceStream, history: History, context: IngestContext, tally: _Tally
     ) -> Stored:
         params = self._params(stream, history, context.share)
         tally.expect(stream.size)
@@ -560,7 +566,7 @@ class _Backup:
             raise SourceFailed("the agent did not say which piece of log this is", stream=stream.name)
         return stream, params, recipe
 
-    def _params(self, stream: SourceStream, history: _History, share: Share) -> CutParams:
+    def _params(self, stream: SourceStream, history: History, share: Share) -> CutParams:
         """What the series cut this stream with before; else the default for its kind and size."""
         if known := history.cuts.get((stream.name, stream.kind, stream.page_size)):
             with suppress(

@@ -21,6 +21,7 @@ import zlib
 from dataclasses import dataclass, field
 
 from .errors import LogDamaged
+from .mysql_gtid import LAST, GtidSet, read_tagged
 
 MAGIC = b"\xfebin"
 HEADER = 19
@@ -117,7 +118,8 @@ def next_file(rotate: Event, *, checksum: bool) -> str:
 
 @dataclass(slots=True)
 class BinlogVerifier:
-    """Follows one file.  *offset* is where the next event must begin; *gtids* the last GTID of each domain (MariaDB).
+    """Follows one file.  *offset* is where the next event must begin; *gtids* the last GTID of each domain (MariaDB), *executed* the set
+    of all (MySQL); *listed* and *previous* are what the head of the file says of them.
 
     *first_time* and *last_time* are the earliest and the latest commit time, µs UTC; *transactions* counts those that are
     complete, and *last* is the GTID of the last of them ("" where it has none).  *next_file* is what the ROTATE event at the
@@ -129,6 +131,8 @@ class BinlogVerifier:
     description: FormatDescription | None = None
     gtids: dict[int, tuple[int, int]] = field(default_factory=dict)
     listed: dict[int, tuple[int, int]] | None = None
+    executed: GtidSet = field(default_factory=GtidSet)
+    previous: GtidSet | None = None
     events: int = 0
     transactions: int = 0
     first_time: int | None = None
@@ -215,9 +219,17 @@ class BinlogVerifier:
                     time = int.from_bytes(body[42:49], "little") & ~(1 << 55)
                 self._begin(time, "begin")
                 if event.type == GTID:
-                    self._name = f"{body[1:17].hex()}:{int.from_bytes(body[17:25], 'little')}"
+                    source, number = struct.unpack_from("<16sq", body, 1)
+                    if not 1 <= number <= LAST:
+                        raise LogDamaged("a transaction has an impossible number", number=number)
+                    self._name = f"{source.hex()}:{number}"
             case 42:  # GTID_TAGGED
-                self._begin(event.timestamp * 1_000_000, "begin")
+                name, time = read_tagged(body)
+                self._begin(time or event.timestamp * 1_000_000, "begin")
+                self._name = name
+            case 35:  # PREVIOUS_GTIDS
+                self.previous = GtidSet.decode(body)
+                self.executed = self.previous.copy()
             case 16 | 38:  # XID, XA_PREPARE
                 self._end()
             case 2 | 165:  # QUERY
@@ -270,6 +282,8 @@ class BinlogVerifier:
         if self._gtid is not None:
             self.gtids[self._gtid[0]] = self._gtid[1]
             self._gtid = None
+        elif self._name:
+            self.executed.add(self._name)
         self.first_time = self._time if self.first_time is None else min(self.first_time, self._time)
         self.last_time = self._time if self.last_time is None else max(self.last_time, self._time)
 
@@ -280,8 +294,11 @@ def gtid_text(gtids: dict[int, tuple[int, int]]) -> str:
 
 
 def parse_gtid_text(text: str) -> dict[int, tuple[int, int]]:
+    """The last GTID of each domain; of MySQL's, which have none, nothing."""
     found = {}
     for part in filter(None, text.replace("\n", "").split(",")):
+        if ":" in part:
+            continue
         domain, server, sequence = (int(word) for word in part.split("-"))
         found[domain] = (server, sequence)
     return found

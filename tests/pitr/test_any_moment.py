@@ -118,7 +118,7 @@ async def check(stage: Stage, wanted: Wanted, done: strandline.RestoreResult) ->
 async def test_it_has_seen_everything_that_may_happen_to_a_log(stage: Stage) -> None:
     history = stage.history
     assert len(history.eras) == 2
-    assert len(history.eras[0].logs) > 10
+    assert len(history.eras[0].logs) > 5  # rotated, stopped, killed
     assert max(unit.end - unit.start for unit in history.eras[0].units) > 1 << 24
     fates = [attempt.fate for attempt in history.recorder.attempts.values()]
     assert fates.count(False) > 20

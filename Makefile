@@ -42,8 +42,9 @@ types: $(READY) ## check types, strictly
 sanitize: $(READY) ## try to break the C, built with sanitizers; SECONDS=600 for long, SEED=n again
 	@.ci/sanitize.sh $(SECONDS) $(SEED)
 
-unit: $(READY) ## run the tests; PYTEST_ARGS="-k name" to choose
-	@$(BIN)/pytest $(PYTEST_ARGS)
+# A file's tests stay together: they share its servers.
+unit: $(READY) ## run the tests, two files at once; PYTEST_ARGS="-k name" to choose, JOBS=0 for one after the other
+	@$(BIN)/pytest --numprocesses $(or $(JOBS),2) --dist loadfile $(PYTEST_ARGS)
 
 pitr: packages ## restore a busy database to GOALS=200 random goals; SEED=n again
 	@$(MAKE) --no-print-directory setup

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .options import as_grain, common, goals, past
+from .options import as_grain, as_seconds, common, goals, past
 
 if TYPE_CHECKING:
     from ..plan.goal import Goal
@@ -91,6 +91,33 @@ def backup(
 
     settings = moving.source_of(files, sqlite, command, name) if loose else context.settings.source(source)
     return moving.backup(context, moving.wished(settings, wishes), mode)
+
+
+@main.command(short_help="Store a source's log as it is written.")
+@click.argument("source")
+@click.option(
+    "--interval",
+    callback=as_seconds,
+    metavar="TIME",
+    help="Store what has come this often (2s, if nobody says).",
+)
+@click.option(
+    "--proof", callback=as_seconds, metavar="TIME", help="Say this often that nothing has come (1m)."
+)
+@click.option(
+    "--on-gap",
+    type=click.Choice(["stop", "full"]),
+    help="What to do if the server no longer has the log that would continue: end with an error (stop), or take a full.",
+)
+@common
+def follow(context: Context, /, source: str, **wishes: Any) -> Awaitable[None]:
+    """Store the log of SOURCE as it is written, within seconds, until interrupted.
+
+    SIGINT and SIGTERM end it: what came last is stored.
+    """
+    from . import following
+
+    return following.follow(context, context.settings.source(source), wishes)
 
 
 @main.command()

@@ -41,6 +41,11 @@ compression = "default"                             # or "fast", "high"
 dedup = "repository"                                # or "source", or any name: with whom it shares its chunks
 staging = "/var/tmp"
 
+[sources.shop.follow]                               # for `strandline follow shop`
+interval = "2s"
+proof = "1m"                                        # how often to say that nothing has come
+on_gap = "stop"                                     # or "full"
+
 [targets.fresh]                                     # for `strandline restore shop --into fresh`: fields as of a source
 kind = "mysql"
 """
@@ -59,6 +64,7 @@ from ..base.errors import NotFound
 from ..base.secrets import SecretSource
 
 if TYPE_CHECKING:
+    from ..ops.follow import OnGap
     from ..repo.compress import Policy
 
 T = TypeVar("T")
@@ -88,6 +94,15 @@ class RepositorySettings:
 
 
 @dataclass(frozen=True, slots=True)
+class FollowSettings:
+    """How a source's log is followed; *interval* and *proof* in seconds."""
+
+    interval: float = 2.0
+    proof: float = 60.0
+    on_gap: OnGap = "stop"
+
+
+@dataclass(frozen=True, slots=True)
 class SourceSettings:
     """A source or a target.  *options* are its agent's settings, a `SecretSource` in place of every secret.
 
@@ -103,6 +118,7 @@ class SourceSettings:
     dedup: str = "repository"
     staging: Path | None = None
     missing: str = ""
+    follow: FollowSettings = FollowSettings()
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from functools import cached_property
 from typing import TypeVar
 
@@ -14,7 +15,7 @@ from . import exits
 from .bill import Bill
 from .build import as_of, choose_repository
 from .configuration import RepositorySettings, Settings
-from .progress import ProgressReport
+from .progress import ProgressReport, Report
 from .report import JsonReport, mute
 from .settings import find_settings
 
@@ -54,6 +55,8 @@ class Context:
         """Read the repository as it was then, in microseconds since 1970 UTC."""
         self.exit_code = exits.OK
         """What a command that ends well ends with."""
+        self.ending = ""
+        """What a command that goes on until it is interrupted then does; that is its good end."""
 
     @cached_property
     def settings(self) -> Settings:
@@ -76,16 +79,28 @@ class Context:
         """The repository that *source* is stored in; it need not be configured."""
         return self.repository(self.settings.repository_of(source))
 
-    async def follow(self, operation: Operation[T], bill: Bill, *, bar: bool = True) -> T:
-        """Run *operation* and show how it goes, and to a machine what it costs.  No *bar*: somebody else prints to the same terminal."""
+    async def follow(
+        self,
+        operation: Operation[T],
+        bill: Bill,
+        *,
+        bar: bool = True,
+        people: Callable[..., Report] = ProgressReport,
+    ) -> T:
+        """Run *operation* and show how it goes, to *people* or to a machine, and to that what it costs.
+
+        No *bar*: somebody else prints to the same terminal.
+        """
         self.json.bill = bill
         self.json.quiet = self.quiet
-        report = self.json if self.as_json else ProgressReport(self.err, quiet=self.quiet, bar=bar)
+        report: Report = self.json if self.as_json else people(self.err, quiet=self.quiet, bar=bar)
         try:
             async with operation as events:
                 async for event in events:
                     report(event)
         finally:
+            for event in operation.unread():
+                report(event)
             report.close()
         return operation.result
 

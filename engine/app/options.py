@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial, update_wrapper
-from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeAlias, cast
+from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeAlias, TypeVar, cast
 
 import click
 
 from ..base.clock import parse_time
-from ..base.units import parse_size
+from ..base.units import parse_seconds, parse_size
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable
@@ -21,12 +21,18 @@ if TYPE_CHECKING:
     from .context import Context
 
 P = ParamSpec("P")
+N = TypeVar("N")
 Command: TypeAlias = "Callable[Concatenate[Context, P], Awaitable[None]]"
 
 
 def as_size(ctx: click.Context, param: click.Parameter, value: str | None) -> int | None:
     """Bytes of "256MiB"."""
     return _read(parse_size, value)
+
+
+def as_seconds(ctx: click.Context, param: click.Parameter, value: str | None) -> float | None:
+    """Seconds of "1m"."""
+    return _read(parse_seconds, value)
 
 
 def as_grain(ctx: click.Context, param: click.Parameter, value: str | None) -> int | None:
@@ -47,7 +53,7 @@ def _grain(text: str) -> int:
     return size
 
 
-def _read(parse: Callable[[str], int], value: str | None) -> int | None:
+def _read(parse: Callable[[str], N], value: str | None) -> N | None:
     try:
         return None if value is None else parse(value)
     except ValueError as error:

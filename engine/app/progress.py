@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from typing import Protocol
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn
@@ -21,7 +22,16 @@ BLINK = 0.1
 """Seconds between two looks of the bar: gigabytes a second are thousands of events."""
 
 
-class ProgressReport:
+class Report(Protocol):
+    """A reader of events."""
+
+    def __call__(self, event: Event) -> None: ...
+
+    def close(self) -> None:
+        """Nothing more comes."""
+
+
+class ProgressReport(Report):
     """*quiet*: warnings and errors only; no *bar*: lines, on a terminal too."""
 
     def __init__(

@@ -1,7 +1,7 @@
 """One command's run: the event loop, signals, and what is said when it does not end well.
 
 The first SIGINT or SIGTERM cancels the command, which tidies up; further ones only hear that it does.  Where the loop cannot
-receive signals (Windows), Ctrl-C cancels it all the same.
+receive signals (Windows), Ctrl-C cancels it all the same.  A command that has no other end (`Context.ending`) ends well by it.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class _Run:
             if self._signal:
                 return self._fail("interrupted", 128 + self._signal, _words(cause))
             return self._fail("error", exits.exit_code(cause), _words(cause), _hint(cause))
-        if self._signal and not self._completed:
+        if self._signal and not (self._completed or self._context.ending):
             return self._fail("interrupted", 128 + self._signal, NOTHING_LEFT)
         return self._context.exit_code
 
@@ -85,7 +85,7 @@ class _Run:
                     self._context.err.print("still tidying up ...")
                     continue
                 self._signal = int(number)
-                self._context.err.print("interrupted: tidying up ...")
+                self._context.err.print(self._context.ending or "interrupted: tidying up ...")
                 scope.cancel()
 
     def _fail(self, what: str, code: int, message: str, hint: str = "") -> int:

@@ -28,10 +28,18 @@ from ...store.s3_settings import BadSetting, S3Settings, parse_s3_url
 from ...store.urls import is_s3
 from ..base.costs import GB, GIB, ZERO, Prices
 from ..base.errors import BadConfiguration, Refused
-from ..base.units import parse_size
+from ..base.units import parse_seconds, parse_size
 from ..format.names import domain_of, quote
 from ..repo.compress import POLICIES
-from .configuration import MEMORY, NAME, RepositorySettings, Settings, SourceSettings, nearest
+from .configuration import (
+    MEMORY,
+    NAME,
+    FollowSettings,
+    RepositorySettings,
+    Settings,
+    SourceSettings,
+    nearest,
+)
 from .toml_lines import KeyPath
 from .toml_tables import Table, TableReader
 
@@ -103,6 +111,15 @@ class SourceTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     compression: str = "default"
     dedup: str = "repository"
     staging: str = ""
+    follow: Table | None = None
+
+
+class FollowTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How its log is followed."""
+
+    interval: str = ""
+    proof: str = ""
+    on_gap: Literal["stop", "full"] = "stop"
 
 
 def find_settings(explicit: str = "", *, environ: Mapping[str, str] = os.environ) -> Settings:
@@ -296,8 +313,28 @@ class _Reader(TableReader):
             raise self.error((*where, "dedup"), f"`dedup`: {error}", hint) from error
         staging = Path(found.staging).expanduser() if found.staging else None
         return SourceSettings(
-            name, found.kind, options, found.repository, grain, compression, found.dedup, staging, missing
+            name,
+            found.kind,
+            options,
+            found.repository,
+            grain,
+            compression,
+            found.dedup,
+            staging,
+            missing,
+            self._follow(found.follow or {}, (*where, "follow")),
         )
+
+    def _follow(self, table: Table, where: KeyPath) -> FollowSettings:
+        found = self.convert(table, FollowTable, where)
+        times = {}
+        for key in ("interval", "proof"):
+            if text := getattr(found, key):
+                try:
+                    times[key] = parse_seconds(text)
+                except ValueError as error:
+                    raise self.error((*where, key), f"`{key}`: {error}") from error
+        return FollowSettings(on_gap=found.on_gap, **times)
 
     def _options(self, kind: str, table: Table, where: KeyPath) -> tuple[Table, str]:
         """An agent's settings with sources in place of secrets, and what is missing for its kind."""

@@ -1,4 +1,4 @@
-"""Sizes in both directions: "64MiB", "1.5 GB" <-> bytes."""
+"""Sizes in both directions: "64MiB", "1.5 GB" <-> bytes; and spans of time: "90s" -> seconds."""
 
 from __future__ import annotations
 
@@ -18,6 +18,18 @@ def parse_size(text: str) -> int:
     if match is None or factor is None:
         raise ValueError(f"not a size: {text!r}; write it like 256MiB")
     return int(float(match[1]) * factor)
+
+
+_SECONDS = {"": 1.0, "ms": 0.001, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
+
+
+def parse_seconds(text: str) -> float:
+    """Seconds of "2s", "500ms", "1m", "1.5h" or "2"; more than none."""
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([a-z]*)\s*", text)
+    factor = _SECONDS.get(match[2]) if match else None
+    if match is None or factor is None or not (seconds := float(match[1]) * factor):
+        raise ValueError(f"not a span of time: {text!r}; write it like 2s, 500ms or 1m")
+    return seconds
 
 
 def format_size(size: float) -> str:

@@ -58,6 +58,9 @@ SHORTEST, LONGEST = 1.0, 10.0
 UNREADABLE = 5
 """Attempts at a log that is damaged, none of which got further, after which it is a gap."""
 
+FOLLOWING, STORE_AWAY, SOURCE_AWAY = PHASES = ("follow", "store away", "source away")
+"""What a follower tells that it is doing, besides taking a full."""
+
 AGAIN = 1800.0
 """Seconds until the same warning is said again."""
 
@@ -121,7 +124,7 @@ class _Follower:
     phase: str = ""
     pending: bool = False
     """A piece was begun, and is not known to be stored."""
-    began: float = float("-inf")
+    began: float = 0.0
     """When the last piece was begun."""
     troubles: int = 0
     """Attempts that failed since something was last stored."""
@@ -153,7 +156,6 @@ class _Follower:
         """Store piece after piece, until the tail fails."""
         async with self._tail(directory) as tail:
             try:
-                await self.sleep(max(0.0, self.began + self.interval - self.clock()))
                 await self._store(tail, tasks)  # a tail hears from its first capture where the chain ends
                 while True:
                     await self._something(tail)
@@ -240,7 +242,7 @@ class _Follower:
             result.snapshot.streams
         ):  # nothing at all is what each new tail stores before it meets what is damaged
             self.unreadable = 0
-        self._phase("follow")
+        self._phase(FOLLOWING)
 
     async def _roll_up(self) -> None:
         """Beside the pieces: it reads hundreds of snapshots, and the next piece must not wait for it."""
@@ -294,7 +296,7 @@ class _Follower:
             self.away = self.wish.now()
         pause = min(LONGEST, SHORTEST * 2 ** min(self.troubles, 10)) * random.uniform(0.5, 1.0)
         self.troubles += 1
-        self._phase("store away" if isinstance(error, StoreError | Lost) else "source away")
+        self._phase(STORE_AWAY if isinstance(error, StoreError | Lost) else SOURCE_AWAY)
         self._warn(f"nothing could be stored since {isoformat(self.away)}: {error}; trying again")
         await self.sleep(pause)
 

@@ -72,6 +72,11 @@ class Operation(Generic[T]):
             raise error from error.__cause__
         return self._outcome[0]
 
+    def unread(self) -> list[Event]:
+        """What was told, and is not read: of one that was left early, what it told while it tidied up."""
+        events, self._events = [*self._events], deque()
+        return events
+
     async def __aenter__(self) -> AsyncIterator[Event]:
         tasks = await self._stack.enter_async_context(anyio.create_task_group())
         self._scope = tasks.cancel_scope

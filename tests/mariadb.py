@@ -1,9 +1,9 @@
 """A private MariaDB server for tests: its own directory, a free port of 127.0.0.1, stopped by process id.
 
-    async with running_server(tmp_path) as server:
+    async with running_server() as server:
         await server.execute("CREATE DATABASE shop")
 
-It never touches a server that it did not start, nor port 3306.  Fixtures: `mariadb_server` in the tests that need it.
+It never touches a server that it did not start, nor port 3306, unless the environment names some: see `named`.
 """
 
 from __future__ import annotations
@@ -17,11 +17,13 @@ import subprocess
 import tempfile
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import aiomysql
+import pymysql
 import pytest
 
 USER, PASSWORD = "backup", 'p"a\\ss #1'
@@ -53,6 +55,28 @@ def faked_clock(begins: float) -> dict[str, str]:
     }
 
 
+@dataclass(frozen=True, slots=True)
+class Account:
+    """Where a server is, and as whom we come, who may do everything there."""
+
+    host: str
+    port: int
+    user: str
+    password: str
+
+
+def named() -> list[Account]:
+    """The servers of the environment, the source first; none where tests start their own."""
+    found = []
+    for which in ("STRANDLINE_TEST_MYSQL", "STRANDLINE_TEST_MYSQL_TARGET"):
+        host, port, user, password = (
+            os.environ.get(f"{which}_{name}", "") for name in ("HOST", "PORT", "USER", "PASSWORD")
+        )
+        if host:
+            found.append(Account(host, int(port or 3306), user or "root", password))
+    return found
+
+
 def free_port() -> int:
     while True:
         with socket.socket() as probe:
@@ -64,6 +88,9 @@ def free_port() -> int:
 
 class Server:
     """One server.  *root* is short, since a socket's path must be.  *environment* is added to the process's own."""
+
+    host, user, password = "127.0.0.1", USER, PASSWORD
+    """As whom the product comes."""
 
     is_mariadb = True
 
@@ -164,21 +191,21 @@ class Server:
     def binlog_words(self) -> list[str]:
         """The vendor's tool that prints this server's log, and how it reaches it; *secrets* belong in its environment."""
         return [
-            "mariadb-binlog",
+            "mariadb-binlog" if self.is_mariadb else "mysqlbinlog",
             "--no-defaults",
-            "--host=127.0.0.1",
+            f"--host={self.host}",
             f"--port={self.port}",
-            f"--user={USER}",
+            f"--user={self.user}",
         ]
 
     @property
     def secrets(self) -> dict[str, str]:
-        return {"MYSQL_PWD": PASSWORD}
+        return {"MYSQL_PWD": self.password}
 
     @asynccontextmanager
     async def root_connection(self, **options: Any) -> AsyncIterator[Any]:
-        options = {"autocommit": True, "charset": "utf8mb4"} | options
-        connection = await aiomysql.connect(unix_socket=str(self.socket), user="root", **options)
+        options = {"autocommit": True, "charset": "utf8mb4"} | self._reach() | options
+        connection = await aiomysql.connect(**options)
         try:
             yield connection
         finally:
@@ -187,8 +214,32 @@ class Server:
             finally:
                 connection.close()  # the server may be gone
 
+    def _reach(self) -> dict[str, Any]:
+        return {"unix_socket": str(self.socket), "user": "root"}
+
+    async def reset_log(self) -> None:
+        await self._either("RESET MASTER", "RESET BINARY LOGS AND GTIDS")
+
+    async def log_place(self) -> tuple[str, int]:
+        """The file that is written now, and where its next event will begin."""
+        ((file, offset, *_),) = await self._either("SHOW MASTER STATUS", "SHOW BINARY LOG STATUS")
+        return str(file), int(offset)
+
+    async def gtids(self) -> str:
+        """The GTID state of all that the log has, as the server prints it."""
+        variable = "@@gtid_binlog_pos" if self.is_mariadb else "@@global.gtid_executed"
+        ((text,),) = await self.execute(f"SELECT {variable}")
+        return str(text or "").replace("\n", "")
+
+    async def _either(self, *statements: str) -> list[tuple[Any, ...]]:
+        """What the first of *statements* says that the server knows: MySQL 8.4 has other words for some."""
+        for statement in statements[:-1]:
+            with suppress(pymysql.err.ProgrammingError):
+                return await self.execute(statement)
+        return await self.execute(statements[-1])
+
     async def execute(self, *statements: str) -> list[tuple[Any, ...]]:
-        """Run statements in one session as root over the socket; return the last one's rows."""
+        """Run statements in one session as root; return the last one's rows."""
         async with self.root_connection() as connection, connection.cursor() as cursor:
             for statement in statements:
                 await cursor.execute(statement)
@@ -202,6 +253,8 @@ def quoted(text: str) -> str:
 @asynccontextmanager
 async def future_server(options: Sequence[str] = ()) -> AsyncIterator[Server]:
     """A server without a data directory: somebody else brings it, and may start it by `Server.command`; ended at the end."""
+    if named():
+        pytest.skip("needs a server on this machine that the test itself starts, and servers are named")
     need_mariadb()
     root = Path(tempfile.mkdtemp(prefix="slm-", dir="/tmp"))
     server = Server(root, options)
@@ -231,7 +284,16 @@ def _kill_by_file(path: Path) -> None:
 async def running_server(
     options: Sequence[str] = (), environment: Mapping[str, str] | None = None, *, quick: bool = False
 ) -> AsyncIterator[Server]:
-    """A fresh server, started, with the user `USER`; stopped and removed at the end.  *quick*: its few data lie in memory."""
+    """A fresh server, started, with the user `USER`; stopped and removed at the end.  *quick*: its few data lie in memory.
+
+    Where the environment names servers, it is one of those, emptied.
+    """
+    if named():
+        from .named import named_server  # which stands on this module
+
+        async with named_server(options, environment) as server:
+            yield server
+        return
     need_mariadb()
     memory = quick and os.access("/dev/shm", os.W_OK) and shutil.disk_usage("/dev/shm").free > 1 << 30
     root = Path(tempfile.mkdtemp(prefix="slm-", dir="/dev/shm" if memory else "/tmp"))

@@ -8,11 +8,11 @@ import time
 from pathlib import Path
 
 import pytest
-from strandline.agents.mysql import MySQLAgent, MySQLSettings
 
 import strandline
 
-from .mariadb import PASSWORD, USER, Server, running_server
+from .agents.mysql_kit import agent
+from .mariadb import Server, running_server
 from .mariadb_load import Load, Recorder, rows_of
 from .mariadb_world import STATIC, definitions, digest, fill
 
@@ -21,15 +21,11 @@ pytestmark = [pytest.mark.mariadb, pytest.mark.filterwarnings("ignore::pymysql.e
 MEGABYTES = int(os.environ.get("STRANDLINE_TEST_MEGABYTES", "160"))
 
 
-def agent(server: Server) -> MySQLAgent:
-    return MySQLAgent(MySQLSettings(port=server.port, user=USER, password=PASSWORD))
-
-
 async def quiet_moment(server: Server) -> tuple[int, int]:
     """A moment (µs UTC) that no commit shares its second with, and the number of the last commit before it."""
     await asyncio.sleep(1.1)
     moment = time.time_ns() // 1000
-    ((gtid,),) = await server.execute("SELECT @@gtid_binlog_pos")
+    gtid = await server.gtids()
     await asyncio.sleep(1.1)
     return moment, int(gtid.rpartition("-")[2])
 
@@ -66,7 +62,7 @@ async def test_a_busy_server_comes_back_at_its_latest_and_at_any_moment(tmp_path
             async with load:
                 await asyncio.sleep(1)
             logs = await strandline.backup(repo, agent(source), series="shop", mode="log")
-            ((last,),) = await source.execute("SELECT @@gtid_binlog_pos")
+            last = await source.gtids()
             expected_definitions = await definitions(source)
             assert {table: await digest(source, *table) for table in STATIC if table[1] != "empty_one"} == {
                 table: found for table, found in static.items() if table[1] != "empty_one"
@@ -101,7 +97,7 @@ async def check_restored(
                 assert await target.execute("SELECT COUNT(*) FROM world.empty_one") == [(0,)]
             else:
                 assert await digest(target, *table) == found, table
-        ((gtid,),) = await target.execute("SELECT @@gtid_binlog_pos")
+        gtid = await target.gtids()
         assert int(gtid.rpartition("-")[2]) == sequence
         if moment is None:
             assert await definitions(target) == expected

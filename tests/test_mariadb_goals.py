@@ -28,7 +28,7 @@ async def test_a_restore_ends_where_it_was_told_to(tmp_path: Path) -> None:
         for number in range(1, 6):
             await source.execute(f"INSERT INTO shop.t (v) VALUES ('{number}')")
             names.append(await gtid(source))
-            ((file, offset, *_),) = await source.execute("SHOW MASTER STATUS")
+            file, offset = await source.log_place()
             places.append(f"{file}:{offset}")
             if number == 3:
                 await strandline.mark(repo, agent(source), series="shop", name="release 7")

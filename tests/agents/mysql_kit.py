@@ -23,7 +23,7 @@ from strandline.agents.base import (
 )
 from strandline.agents.mysql import MySQLAgent, MySQLSettings
 
-from ..mariadb import PASSWORD, USER, Server
+from ..mariadb import Server
 
 PATIENCE = 60.0
 """Seconds after which a test's capture or restore counts as hung."""
@@ -67,7 +67,10 @@ class Taken:
 
 def agent(server: Server, **settings: Any) -> MySQLAgent:
     return MySQLAgent(
-        MySQLSettings(**{"port": server.port, "user": USER, "password": PASSWORD} | settings)  # type: ignore[arg-type]
+        MySQLSettings(
+            **{"host": server.host, "port": server.port, "user": server.user, "password": server.password}
+            | settings
+        )
     )
 
 
@@ -138,12 +141,11 @@ async def empty(server: Server) -> None:
     await server.execute(
         "SET sql_log_bin=0, lock_wait_timeout=20", *[f"DROP DATABASE `{name}`" for (name,) in names]
     )
-    await server.execute("RESET MASTER")
+    await server.reset_log()
 
 
 async def gtid(server: Server) -> str:
-    ((text,),) = await server.execute("SELECT @@gtid_binlog_pos")
-    return str(text)
+    return await server.gtids()
 
 
 async def shop(server: Server, *more: str) -> None:

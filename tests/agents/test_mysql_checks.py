@@ -130,7 +130,7 @@ async def test_rights_that_are_lacking_are_named_one_by_one(well: Server) -> Non
 
 async def test_a_chain_that_the_server_has_thrown_away_is_an_error(well: Server) -> None:
     position = (await take(well)).position
-    await well.execute("RESET MASTER")
+    await well.reset_log()
 
     found = await examine(well, position)
 

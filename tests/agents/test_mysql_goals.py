@@ -51,7 +51,7 @@ class History:
 
 
 async def said(server: Server) -> Seen:
-    ((file, offset, *_),) = await server.execute("SHOW MASTER STATUS")
+    file, offset = await server.log_place()
     return Seen(f"{file}:{offset}", await gtid(server))
 
 

@@ -68,7 +68,7 @@ def as_sent(server: Server, name: str) -> bytes:
 
 async def start_of_chain(server: Server) -> Position:
     """The beginning of a new file of the log, without the cost of a dump."""
-    ((file, offset, *_),) = await server.execute("SHOW MASTER STATUS")
+    file, offset = await server.log_place()
     everything = await take(agent(server, flush_logs=True), "log", Position("t", (1, 4), "b.000001:4"))
     assert everything.position.order > (int(file[2:]), offset)
     assert everything.position.order[1] == 4
@@ -269,7 +269,8 @@ async def test_a_reset_log_breaks_the_chain_though_the_names_come_again() -> Non
     async with shop_server() as server:
         since = await start_of_chain(server)
         await asyncio.sleep(1.1)  # files begun in the same second cannot be told apart
-        await server.execute("RESET MASTER", INSERT, "FLUSH BINARY LOGS", INSERT)
+        await server.reset_log()
+        await server.execute(INSERT, "FLUSH BINARY LOGS", INSERT)
         assert since.text == "b.000002:4"
 
         with pytest.raises(ChainBroken, match="not the file it was"):

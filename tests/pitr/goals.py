@@ -42,7 +42,9 @@ class Wanted:
 
 def random_goals(history: History, rng: random.Random, count: int) -> list[Wanted]:
     """Of every kind; the last is the latest."""
-    kinds = (moment, position, moment, after, before, moment, position, set_of, moment, mark)
+    kinds = [moment, position, moment, position, mark]
+    if history.tells_gtids:
+        kinds = [moment, position, moment, after, before, moment, position, set_of, moment, mark]
     goals = [kinds[number % len(kinds)](history, rng) for number in range(count - 1)]
     last = history.era
     stored = sum((unit.file, unit.end) <= last.spans[-1].end for unit in last.units)

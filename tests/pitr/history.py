@@ -91,8 +91,10 @@ class History:
     eras: list[Era] = field(default_factory=list)
     marks: list[Marked] = field(default_factory=list)
     gaps: list[str] = field(default_factory=list)
-    fulls: int = 0
-    log_backups: int = 0
+    ends: list[str] = field(default_factory=list)
+    """How the server's process ended."""
+    tells_gtids: bool = False
+    """Do stored positions say which transactions lie before them?"""
 
     @property
     def era(self) -> Era:
@@ -102,7 +104,8 @@ class History:
         # A table that is altered while it is dumped ends the dump; that is another test's.
         async with self.recorder.definitions:
             done = await strandline.backup(self.repo, agent(self.server, **settings), series=SERIES)
-        self.fulls += 1
+        assert done.snapshot.position is not None
+        self.tells_gtids = "gtid" in done.snapshot.position.facts
         self.era.fulls.append((_place(done.snapshot.position), done.snapshot.time or 0))
 
     async def logs(self) -> None:
@@ -113,7 +116,6 @@ class History:
             self.gaps.append(str(broken))
             await self.full()
             return
-        self.log_backups += 1
         extents = [stream.extent for stream in done.snapshot.streams if stream.extent is not None]
         first = extents[0].first if extents else done.snapshot.position
         self.era.taken.append((_place(first), _place(done.snapshot.position), done.snapshot.time or 0))
@@ -138,7 +140,7 @@ class History:
     async def reset(self) -> None:
         """The log begins anew; nobody may write meanwhile."""
         await self.read()
-        await self.server.execute("RESET MASTER")
+        await self.server.reset_log()
         self.eras.append(Era())
 
     def number_of(self, unit: Unit) -> int:
@@ -225,11 +227,13 @@ async def live(
         async with load.running(server):
             await some(history.logs)
             await server.stop()
+        history.ends.append("stopped")
         await server.start()
         await settle()
         async with load.running(server):
             await some(history.logs, lambda: history.mark("two"), rotate)
             await server.kill()
+        history.ends.append("killed")
         await server.start()
         await settle()
     if server.is_mariadb:

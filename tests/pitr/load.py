@@ -20,6 +20,9 @@ import pymysql
 from ..mariadb import Server
 from .model import ACCOUNTS, COLUMNS, Effect, Key
 
+LOCKED, DEADLOCK = 1205, 1213
+NO_CREATE_SELECT = 1786
+"""MySQL before 8.0.21, with GTIDs, refuses CREATE TABLE ... SELECT."""
 WORDS = ["tide", "shore", "naïve café", "driftwood", "漢字 🌊", "it's; \\ `quoted`", "", "kelp\n-- dune"]
 
 
@@ -110,8 +113,7 @@ class Lane:
         self._notes: set[int] = set()
         self._plain: set[Key] = set()
         self._extras: dict[str, list[str]] = {}
-        self._last = ""
-        self._gtids = False
+        self._gtids = self._files = False
 
     def took(self, attempt: Attempt) -> None:
         """Remember what a commit left."""
@@ -137,6 +139,8 @@ class Lane:
         options = {"charset": self.manner.charset, "local_infile": True}
         async with server.root_connection(**options) as connection, connection.cursor() as cursor:
             self._gtids = server.is_mariadb
+            await cursor.execute("SELECT @@global.local_infile")
+            self._files = (await cursor.fetchall())[0][0] == 1
             for statement in self.manner.session:
                 await cursor.execute(statement)
             if self._gtids and self.number == 7:
@@ -148,7 +152,7 @@ class Lane:
                 try:
                     done = await self._choose()(cursor, attempt)
                 except pymysql.err.OperationalError as error:
-                    if error.args[0] not in (1205, 1213):
+                    if error.args[0] not in (LOCKED, DEADLOCK, NO_CREATE_SELECT):
                         raise
                     await cursor.execute("ROLLBACK")
                     done = False
@@ -171,7 +175,7 @@ class Lane:
         chance = self._rng.random()
         if chance < 0.03:
             return self._ddl
-        if chance < 0.08:
+        if chance < 0.08 and self._files:
             return self._file_of_rows
         if chance < 0.2:
             return self._one_account

@@ -1,7 +1,8 @@
 """The server's log as the vendor's own tool prints it: an independent reading, which our parser has no part in.
 
-A transaction reaches from its GTID event to whatever begins next.  Which of the load's transactions it is, its rows and statements say:
-each row's first column is its number, and so is a comment in each statement.
+A transaction reaches from its GTID event, or, where a server has none, from the statement that begins it, to whatever begins next.
+Which of the load's transactions it is, its rows and statements say: each row's first column is its number, and so is a comment in each
+statement.
 """
 
 from __future__ import annotations
@@ -26,13 +27,15 @@ _NUMBER = re.compile(rb"/\* n=(\d+) \*/")
 _FIRST = re.compile(rb"###   @1=(\d+)")
 _DROPPED = re.compile(rb"DROP TABLE `?pitr`?\.`?(extra_\d+)")
 _ALONE = (b"CREATE ", b"ALTER ", b"DROP ", b"RENAME ", b"TRUNCATE ", b"GRANT ", b"INSERT ", b"SET PASSWORD")
+_BEGINS = (b"Query\t", b"Intvar", b"Rand", b"User_var")
 _OUTSIDE = (b"Start:", b"Gtid list", b"Binlog checkpoint", b"Rotate to", b"Stop", b"Previous-GTIDs")
 
 
 @dataclass(slots=True)
 class Unit:
-    """A transaction in the log.  *time* µs UTC, as the server logs it; *inner* where its later events begin; *numbers* the load's,
-    normally one; *dropped* a table that it drops; *opened*: only a commit ends it; *whole*: does it end as it should?"""
+    """A transaction in the log.  *time* µs UTC, as the server logs it; *inner* where its later events begin; *numbers* the load's, normally
+    one; *dropped* a table that it drops.  *bare*: it has no GTID event; *opened*: only a commit ends it; *whole*: does it end as it
+    should?"""
 
     file: str
     start: int
@@ -42,6 +45,7 @@ class Unit:
     inner: list[int] = field(default_factory=list)
     numbers: set[int] = field(default_factory=set)
     dropped: str = ""
+    bare: bool = False
     opened: bool = False
     whole: bool = False
 
@@ -74,14 +78,17 @@ def parse(file: str, text: bytes) -> list[Unit]:
                 unit.inner.append(at)
         elif found := _EVENT.match(line):
             words = found[6]
-            if unit is not None and (words.startswith(_OUTSIDE) or _GTID.match(words)):
+            if unit is not None and (
+                words.startswith(_OUTSIDE) or _GTID.match(words) or (unit.bare and unit.whole)
+            ):
                 unit = None
-            if named := _GTID.match(words):
+            begins = unit is None and words.startswith(_BEGINS)
+            if (named := _GTID.match(words)) or begins:
                 if units and units[-1].inner and units[-1].inner[-1] == at:
                     units[-1].inner.pop()
                 committed = _COMMITTED.search(words)
                 time = int(committed[1]) if committed else _seconds(found) * 1_000_000
-                unit = Unit(file, at, time, (named[1] or b"").decode())
+                unit = Unit(file, at, time, (named[1] or b"").decode() if named else "", bare=named is None)
                 units.append(unit)
             elif words.startswith(_OUTSIDE) and units and units[-1].inner and units[-1].inner[-1] == at:
                 units[-1].inner.pop()

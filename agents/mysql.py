@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, aclosing, asynccontextmanager
 from pathlib import Path
 
 from .base import (
@@ -37,7 +37,6 @@ from .mysql_places import find_place, has_passed, place_now
 from .mysql_restore import restore_server
 from .mysql_server import check_before_dump, check_log_settings, look
 from .mysql_tail import followed
-from .mysql_tools import defaults_file
 
 __all__ = ["MySQLAgent", "MySQLSettings"]
 
@@ -70,10 +69,12 @@ class MySQLAgent(Agent):
                     yield files
                 return
             await check_before_dump(connection, server, request.emit_warning)
-            async with defaults_file(request.staging, settings) as defaults:
-                dump = DumpCapture(settings, connection, server, defaults, request.since, self._now)
-                async with aclosing(dump):
-                    yield dump
+            dump = DumpCapture(
+                settings, connection, server, request.staging, request.since, self._now, request.emit_warning
+            )
+            async with AsyncExitStack() as processes:
+                await dump.open(processes)
+                yield dump
 
     def follow(self, staging: Path) -> AbstractAsyncContextManager[Tail]:
         return followed(self._settings, self._now)  # it stages nothing

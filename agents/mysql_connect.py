@@ -28,7 +28,7 @@ class MySQLSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     (checked against *tls_ca*, or the system's).  *dump*, *client*, *binlog* name the vendor's tools; empty: found by the server's
     flavour.  *server_id* is what we call ourselves as a replication client; 0, like the vendor's own log tool.  *flush_logs*
     closes the server's current log file before a log backup, so that what is stored are whole files; what is taken is the same.
-    Times in seconds.
+    *jobs*: how many dump processes work side by side in a full, and how many sessions load it.  Times in seconds.
 
     *method* of a full: "dump", or "physical": the server's files, taken by *backup* (a tool's name, as above), which runs where they lie;
     *spool* bytes of them may lie in the staging directory so that the tool need not wait for the store.  A physical full is restored into
@@ -57,6 +57,7 @@ class MySQLSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     datadir: str = ""
     owner: str = ""
     start: tuple[str, ...] | str = ()
+    jobs: int = 2
 
     def __repr__(self) -> str:
         return f"MySQLSettings({self.user}@{self.place})"

@@ -1,34 +1,48 @@
-"""The full: the vendor's dump tool, all databases at one consistent snapshot, straight into the stream.
+"""The full: the vendor's dump tool, several processes side by side at one consistent snapshot, taken apart into streams.
 
-The position stands in the dump's own head, so it belongs to the very snapshot.  It is looked up on the server as soon as it
-has come past: which file that is, and which GTIDs lie before it, the server can tell today, perhaps not at the end of a long dump.
-Of whether the dump is whole the exit status is the authority, and the trailer must be there as well.
+    accounts.sql                     users, roles and their rights
+    system.sql                       plugins, servers and the like; left out if there are none
+    databases/DB/tables.sql          the database, its sequences, its tables' structure
+    databases/DB/rows/TABLE.sql      a table's rows; left out if it has none
+    databases/DB/views.sql, routines.sql, triggers.sql, events.sql
+
+Which table is dumped by whom is `mysql_catalog`'s; how the processes come to see the same moment `mysql_moment`'s; what they print is
+taken apart by `mysql_split`, and the rows shaped by `mysql_rows`.
+
+A table's structure is printed by the process that prints its rows, right before them.  Structures are in no snapshot, rows are; a table
+that was altered after the snapshot makes the reading of its rows fail (1412, "Table definition has changed"), so a dump that ends well has
+for each table the structure of its rows.  Structures from elsewhere would not have that.
+
+Streams of rows come in the order in which their process prints them, and the next one of a process only when the one before has been
+read: whoever reads fewer streams at once than there are processes just keeps some of them waiting.
+
+Of whether the dump is whole each process's exit status is the authority, its trailer must be there as well, and every table of its share.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
-from contextlib import suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import AsyncExitStack
+from functools import partial
 from pathlib import Path
+from typing import NoReturn
 
-from anyio import to_thread
+import anyio
 
 from .base import Capture, CaptureEnd, Position, SourceStream
+from .closing import closing
 from .errors import ChainBroken, SourceUnreachable, ToolFailed
+from .mysql_accounts import SystemParts, read_system, write_accounts, write_system
+from .mysql_catalog import Catalog, Definition, name_changes, read_catalog, read_definitions, share_out
 from .mysql_connect import MySQLConnection, MySQLSettings, said_by_tool
+from .mysql_definitions import DefinitionTool, definition_parts
 from .mysql_log import find_chain_end, log_position, read_head
 from .mysql_server import Server
-from .mysql_tools import find_tool, secrets, tool_environment
-from .process import running
+from .mysql_split import Structure
+from .mysql_worker import PREAMBLE, Worker, forget_password, start_worker
+from .names import quote_part
 
-STREAM = "all-databases.sql"
-HEAD = 64 << 10
-"""Bytes of a dump within which its position must stand."""
-
-_POSITION = re.compile(rb"(?:MASTER|SOURCE)_LOG_FILE='([^']+)', *(?:MASTER|SOURCE)_LOG_POS=(\d+)")
-_FIRST_DATABASE = b"\n-- Current Database: "
-_TRAILER = b"-- Dump completed"
+_BLOCK = 1 << 20
 
 
 class DumpCapture(Capture):
@@ -39,78 +53,146 @@ class DumpCapture(Capture):
         settings: MySQLSettings,
         connection: MySQLConnection,
         server: Server,
-        defaults: Path,
+        staging: Path,
         since: Position | None,
         now: Callable[[], float],
+        warn: Callable[[str], None],
     ) -> None:
         self.source = server.identity
+        self.width = settings.jobs
         self._settings = settings
         self._connection = connection
+        self._mariadb = connection.is_mariadb
         self._server = server
-        self._defaults = defaults
+        self._staging = staging
         self._since = since
         self._now = now
+        self._warn = warn
         self._position: Position | None = None
         self._time = 0
-        self._blocks: AsyncGenerator[bytes, None] | None = None
+        self._facts = {**server.identity.facts, "method": "dump", "layout": "tables"}
+        self._catalog = Catalog((), ())
+        self._definitions: list[Definition] = []
+        self._system: SystemParts | None = None
+        self._workers: list[Worker] = []
+        self._freed = anyio.Event()
 
-    async def aclose(self) -> None:
-        """End the tool, also where the reader of the stream just went away."""
-        if self._blocks is not None:
-            await self._blocks.aclose()
+    async def open(self, stack: AsyncExitStack) -> None:
+        """Start the processes, which end with *stack*, at one snapshot."""
+        self._catalog = await read_catalog(self._connection)
+        self._definitions = await read_definitions(self._connection)
+        self._system = await read_system(self._connection)
+        for number, share in enumerate(share_out(self._catalog, 1)):
+            worker = await start_worker(
+                stack,
+                self._staging,
+                self._settings,
+                self._server,
+                share,
+                number,
+                mariadb=self._mariadb,
+                freed=self._free,
+            )
+            self._workers.append(worker)
+            await self._until_open(worker)
+            await forget_password(self._staging, number)
+        self._time = int((self._now() + self._server.skew) * 1_000_000)
+        if self._server.log_bin:
+            for worker in self._workers:
+                await worker.read_head()
+                if worker.place is None:
+                    raise ToolFailed("the dump does not say which position of the binary log it belongs to")
+                self._position = await self._place(*worker.place)
+
+    async def _until_open(self, worker: Worker) -> None:
+        try:
+            while not worker.ear.opened.is_set():
+                if worker.tool.ended:
+                    await worker.tool.finish()
+                    return
+                await anyio.sleep(0.005)
+        except ToolFailed as error:
+            await self._raise_explained(error)
+
+    def _free(self) -> None:
+        self._freed.set()
 
     async def streams(self) -> AsyncIterator[SourceStream]:
-        yield SourceStream(STREAM, "dump", self._open, facts=dict(self.source.facts))
+        for made in self._definition_streams():
+            yield made
+        while waiting := [worker for worker in self._workers if not worker.ended]:
+            idle = next((worker for worker in waiting if not worker.busy), None)
+            if idle is None:
+                self._freed = anyio.Event()
+                await self._freed.wait()
+            elif stream := await self._next_of(idle):
+                yield stream
+        for worker in self._workers:
+            worker.check()
+        for tables in self._table_streams():
+            yield tables
 
     async def finish(self) -> CaptureEnd:
-        return CaptureEnd(position=self._position, time=self._time)
+        changed = name_changes(self._definitions, await read_definitions(self._connection))
+        if changed:
+            self._warn(
+                f"{len(changed)} definition(s) were changed while they were dumped; this backup may have either: {', '.join(changed[:10])}"
+            )
+        return CaptureEnd(position=self._position, time=self._time, facts=self._facts)
 
-    def _open(self) -> AsyncIterator[bytes]:
-        self._blocks = self._read()
-        return self._blocks
-
-    async def _read(self) -> AsyncGenerator[bytes, None]:
-        mariadb = self._connection.is_mariadb
-        tool_path = find_tool(self._settings.dump, "dump", mariadb=mariadb)
-        command = dump_command(tool_path, self._defaults, self._settings, self._server, mariadb=mariadb)
-        head, tail = b"", b""
+    async def _next_of(self, worker: Worker) -> SourceStream | None:
         try:
-            async with running(command, env=tool_environment(), redact=secrets(self._settings)) as tool:
-                async for block in tool.blocks():
-                    if len(head) < HEAD:
-                        # The tool has read its options: nobody needs the password on disk any more.
-                        await to_thread.run_sync(lambda: self._defaults.unlink(missing_ok=True))
-                        head = (head + block)[:HEAD]
-                        await self._look_into(head)
-                    tail = (tail + block)[-256:]
+            stream = await worker.next_stream()
+        except ToolFailed as error:
+            await self._raise_explained(error)
+        if stream is not None:
+            stream.read = partial(self._guarded, stream.read)
+        return stream
+
+    def _definition_streams(self) -> Iterator[SourceStream]:
+        tool = DefinitionTool(self._staging, self._settings, mariadb=self._mariadb)
+        routines = [one for one in self._definitions if one.kind == "routines"]
+        there = {(one.database.casefold(), one.name.casefold()) for one in (*self._catalog.tables, *routines)}
+        accounts = partial(write_accounts, self._connection, there)
+        yield self._made("accounts.sql", accounts, {"part": "accounts"})
+        if self._system:
+            yield self._made("system.sql", partial(write_system, self._system, tool), {"part": "system"})
+        for name, write, facts in definition_parts(tool, self._catalog, self._definitions):
+            yield self._made(name, write, facts)
+
+    def _made(self, name: str, write: Callable[[], Awaitable[bytes]], facts: dict[str, str]) -> SourceStream:
+        async def read() -> AsyncIterator[bytes]:
+            yield await write()
+
+        return SourceStream(name, "dump", partial(self._guarded, read), facts=facts)
+
+    def _table_streams(self) -> Iterator[SourceStream]:
+        """Each database's structure, sequences first: a table may use them for its defaults."""
+        made = {name: text for worker in self._workers for name, text in worker.databases.items()}
+        for database in sorted(made):
+            parts = sorted(
+                (part for worker in self._workers for part in worker.structures if part.database == database),
+                key=lambda part: (not part.sequence, part.table),
+            )
+            name = f"databases/{quote_part(database)}/tables.sql"
+            facts = {"part": "tables", "database": database}
+            yield SourceStream(
+                name, "dump", partial(_read_tables, database, made[database], parts), facts=facts
+            )
+
+    async def _guarded(self, read: Callable[[], AsyncIterator[bytes]]) -> AsyncIterator[bytes]:
+        """*read*'s blocks, its failures in our words."""
+        try:
+            async with closing(read()) as blocks:
+                async for block in blocks:
                     yield block
         except ToolFailed as error:
-            explained = await self._explain(error)
-            if explained is error:
-                raise
-            raise explained from error
-        await self._look_into(head, whole=True)
-        last = tail.rstrip().rpartition(b"\n")[2]
-        if not last.startswith(_TRAILER):
-            raise ToolFailed("the dump does not end as a whole one does", expected=_TRAILER.decode())
-
-    async def _look_into(self, head: bytes, *, whole: bool = False) -> None:
-        """Find time and position; *whole*: there is no more of the head to come."""
-        found = _POSITION.search(head)
-        if not self._time and (whole or found or _FIRST_DATABASE in head):
-            # The tool opens its snapshot before it prints these; from here on nothing else enters it.
-            self._time = int((self._now() + self._server.skew) * 1_000_000)
-        if self._position is not None or not self._server.log_bin:
-            return
-        if found:
-            self._position = await self._place(found[1].decode(), int(found[2]))
-        elif whole or len(head) >= HEAD:
-            raise ToolFailed("the dump does not say which position of the binary log it belongs to")
+            await self._raise_explained(error)
 
     async def _place(self, file: str, offset: int) -> Position:
         description, _ = await read_head(self._settings, file)
         facts = {"epoch": description.fingerprint, "time": str(self._time)}
-        if self._connection.is_mariadb:
+        if self._mariadb:
             row = await self._connection.one("SELECT BINLOG_GTID_POS(%s, %s) AS gtid", (file, offset))
             if row["gtid"] is None:
                 raise ChainBroken(f"the server cannot tell the GTIDs at {file}:{offset}")
@@ -118,50 +200,34 @@ class DumpCapture(Capture):
         timeline = f"{self._server.variables.get('server_id', '')}:{description.fingerprint}"
         position = log_position(timeline, file, offset, facts)
         if self._since is not None:
-            with suppress(ChainBroken):
+            try:
                 await find_chain_end(self._settings, self._connection, self._since)
-                if self._since.order <= position.order:
-                    return log_position(self._since.timeline, file, offset, facts)
+                if self._since.order > position.order:
+                    raise ChainBroken(
+                        f"the server's log ends at {file}:{offset}, before what was already taken"
+                    )
+                return log_position(self._since.timeline, file, offset, facts)
+            except ChainBroken as broken:
+                self._facts["chain_broken"] = str(broken)
         return position
 
-    async def _explain(self, error: ToolFailed) -> Exception:
+    async def _raise_explained(self, error: ToolFailed) -> NoReturn:
         """The tool may say nothing at all when its server dies between two statements; the server's silence says it."""
         try:
             await self._connection.one("SELECT 1")
         except SourceUnreachable:
-            return SourceUnreachable(f"the server went away while it was dumped: {error}")
-        return said_by_tool(error, self._settings)
+            raise SourceUnreachable(f"the server went away while it was dumped: {error}") from error
+        explained = said_by_tool(error, self._settings)
+        raise explained from None if explained is error else error
 
 
-def dump_command(
-    tool: str, defaults: Path, settings: MySQLSettings, server: Server, *, mariadb: bool
-) -> list[str]:
-    """The words that dump all databases at one snapshot, the position in a comment at the head."""
-    words = [
-        tool,
-        f"--defaults-file={defaults}",  # must come first; nothing else is read, so that no other file surprises us
-        "--all-databases",
-        "--single-transaction",
-        "--quick",
-        "--routines",
-        "--events",
-        "--triggers",
-        "--hex-blob",
-        "--tz-utc",
-        "--default-character-set=utf8mb4",
-        "--order-by-primary",  # stable row order is what makes dumps deduplicate
-        "--flush-privileges",
-        "--skip-dump-date",
-        f"--net-buffer-length={settings.net_buffer_length}",
-        "--max-allowed-packet=1G",
-        "--ignore-table=mysql.innodb_index_stats",
-        "--ignore-table=mysql.innodb_table_stats",
-    ]
-    if mariadb:
-        words += ["--ignore-table=mysql.gtid_slave_pos", "--ignore-table=mysql.transaction_registry"]
-        words += ["--dump-history"] if server.history else []
-        words += ["--master-data=2"] if server.log_bin else []
-    else:
-        words += ["--set-gtid-purged=OFF", "--no-tablespaces", "--ignore-table=mysql.gtid_executed"]
-        words += ["--source-data=2"] if server.log_bin else []
-    return words
+async def _read_tables(database: str, made: bytes, parts: Sequence[Structure]) -> AsyncIterator[bytes]:
+    out = [PREAMBLE, made + b"\n", b"USE `%b`;\n" % database.replace("`", "``").encode()]
+    held = 0
+    for part in parts:
+        out.append(b"\n" + part.text)
+        held += len(part.text)
+        if held >= _BLOCK:
+            yield b"".join(out)
+            out, held = [], 0
+    yield b"".join(out)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Literal, TypeAlias
@@ -52,13 +52,20 @@ def secrets(settings: MySQLSettings) -> tuple[str, ...]:
 
 
 @asynccontextmanager
-async def defaults_file(staging: Path, settings: MySQLSettings) -> AsyncIterator[Path]:
-    """An option file with address and password, readable by its owner only, gone when the block is left."""
-    path = staging / "client.cnf"
+async def defaults_file(
+    staging: Path, settings: MySQLSettings, *, name: str = "client", ignore: Sequence[str] = ()
+) -> AsyncIterator[Path]:
+    """An option file with address and password, readable by its owner only, gone when the block is left.
+
+    *ignore*: tables, as `database.table`, that a dump leaves out; there may be too many of them for a command line.
+    """
+    path = staging / f"{name}.cnf"
 
     def write() -> None:
-        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-            file.write(_options(settings))
+        with os.fdopen(
+            os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8"
+        ) as file:
+            file.write(_options(settings, ignore))
 
     try:
         try:
@@ -73,7 +80,7 @@ async def defaults_file(staging: Path, settings: MySQLSettings) -> AsyncIterator
             await to_thread.run_sync(lambda: path.unlink(missing_ok=True))
 
 
-def _options(settings: MySQLSettings) -> str:
+def _options(settings: MySQLSettings, ignore: Sequence[str]) -> str:
     lines = ["[client]"]
     if settings.socket:
         lines += [f"socket={_quoted(settings.socket)}", "protocol=socket"]
@@ -89,6 +96,8 @@ def _options(settings: MySQLSettings) -> str:
             lines.append(f"ssl-ca={_quoted(settings.tls_ca)}")
         if settings.tls == "verify":
             lines.append("ssl-verify-server-cert")
+    if ignore:
+        lines += ["[mysqldump]", *(f"ignore-table={_quoted(table)}" for table in ignore)]
     return "\n".join(lines) + "\n"
 
 

@@ -27,3 +27,10 @@ def unquote_name(text: str) -> str:
 def file_name(name: str, facts: Mapping[str, str]) -> str:
     """The name of the file that a stream becomes: what it was, if it was a file (that has a time), else the stream's."""
     return unquote_name(name) if "mtime_ns" in facts else name
+
+
+def quote_part(name: str) -> str:
+    """A name that a vendor allows, as one part of a stream's name: quoted as files are, and nothing in it parts or leads astray.
+    `unquote_name` takes it back."""
+    text = quote_name(name).replace("/", "%2F").replace("\\", "%5C")
+    return text.replace(".", "%2E") if text in (".", "..") else text

@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
@@ -37,9 +37,12 @@ _NEW_GROUP: int = getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0)  # Windows 
 class Running:
     """A tool at work."""
 
-    def __init__(self, process: Process, name: str, redact: Sequence[str]) -> None:
+    def __init__(
+        self, process: Process, name: str, redact: Sequence[str], hear: Callable[[bytes], bytes] | None = None
+    ) -> None:
         self._process = process
         self._redact = redact
+        self._hear = hear
         self.name = name
         self._errors = bytearray()
         self._errors_read = anyio.Event()
@@ -47,6 +50,10 @@ class Running:
     @property
     def pid(self) -> int:
         return self._process.pid
+
+    @property
+    def ended(self) -> bool:
+        return self._process.returncode is not None
 
     def complaint(self) -> str:
         """The end of what the tool has said on its standard error."""
@@ -118,7 +125,7 @@ class Running:
         assert self._process.stderr is not None
         try:
             async for piece in self._process.stderr:
-                self._errors += piece
+                self._errors += self._hear(piece) if self._hear else piece
                 del self._errors[:-TAIL]
         finally:
             self._errors_read.set()
@@ -133,10 +140,11 @@ async def running(
     env: Mapping[str, str] | None = None,
     cwd: str | os.PathLike[str] | None = None,
     redact: Sequence[str] = (),
+    hear: Callable[[bytes], bytes] | None = None,
 ) -> AsyncIterator[Running]:
     """Run *command* for as long as the block runs; *stdin*: we feed it; *stdout*: where what it prints
     goes, by default to us, who must read it then; None: to our own standard output.  *env* is added to ours, less what is meant
-    for us alone.
+    for us alone.  *hear* gets what the tool says on its standard error as it says it, and returns what of it is a complaint.
 
     Raise `ToolMissing` if there is no such program.  Leaving the block ends whatever of its family still runs.
     """
@@ -158,7 +166,7 @@ async def running(
         raise SourceRefused(f"{command[0]} may not be run: {error.strerror}") from error
     except OSError as error:
         raise ToolFailed(f"{command[0]} cannot be started: {error.strerror}") from error
-    tool = Running(process, name, redact)
+    tool = Running(process, name, redact, hear)
     try:
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(tool._read_errors)

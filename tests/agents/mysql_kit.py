@@ -5,11 +5,13 @@ from __future__ import annotations
 import tempfile
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 import anyio
 from strandline.agents.base import (
+    Capture,
     CaptureEnd,
     CaptureRequest,
     Goal,
@@ -18,10 +20,13 @@ from strandline.agents.base import (
     Position,
     RestoreEnd,
     RestoreJob,
+    SourceStream,
     StoredStream,
     StreamKind,
 )
+from strandline.agents.closing import closing
 from strandline.agents.mysql import MySQLAgent, MySQLSettings
+from strandline.agents.process import single
 
 from ..mariadb import Server
 
@@ -80,25 +85,46 @@ async def take(
     since: Position | None = None,
     *,
     on_block: Callable[[bytes], object] = lambda _: None,
+    width: int | None = None,
 ) -> Taken:
-    """Capture into memory; the staging directory must be empty afterwards."""
+    """Capture into memory, as many streams side by side as the capture says, or *width*; the staging directory must be empty afterwards."""
     source = agent(source) if isinstance(source, Server) else source
-    streams, warnings = [], []
+    warnings: list[str] = []
     with tempfile.TemporaryDirectory() as staging, anyio.fail_after(PATIENCE):
         try:
             async with source.capture(CaptureRequest(mode, Path(staging), since, warnings.append)) as capture:
-                async for stream in capture.streams():
-                    data = bytearray()
-                    async for block in stream.read():
-                        assert block
-                        data += block
-                        on_block(block)
-                    kept = Kept(stream.name, stream.kind, bytes(data), stream.extent, stream.facts)
-                    streams.append(kept)
+                streams = await read_streams(capture, capture.width if width is None else width, on_block)
                 end = await capture.finish()
         finally:
             assert list(Path(staging).iterdir()) == []  # a test may
     return Taken(streams, end, warnings)
+
+
+async def read_streams(capture: Capture, width: int, on_block: Callable[[bytes], object]) -> list[Kept]:
+    """All streams of *capture*, in the order in which they came."""
+    kept: dict[int, Kept] = {}
+    numbers = count()
+    places = anyio.Semaphore(width)
+
+    async def read(number: int, stream: SourceStream) -> None:
+        data = bytearray()
+        async with closing(stream.read()) as blocks:
+            async for block in blocks:
+                assert block
+                data += block
+                on_block(block)
+        kept[number] = Kept(stream.name, stream.kind, bytes(data), stream.extent, stream.facts)
+        places.release()
+
+    try:
+        async with anyio.create_task_group() as tasks, closing(capture.streams()) as streams:
+            await places.acquire()
+            async for stream in streams:
+                tasks.start_soon(read, next(numbers), stream)
+                await places.acquire()
+    except BaseExceptionGroup as group:
+        raise single(group) from None
+    return [kept[number] for number in sorted(kept)]
 
 
 async def bring_back(
@@ -116,6 +142,7 @@ async def bring_back(
     with tempfile.TemporaryDirectory() as staging, anyio.fail_after(PATIENCE):
         job = RestoreJob(
             base=[stream.stored() for stream in full.streams],
+            facts=full.end.facts,
             logs=[stream.stored() for log in logs for stream in log.streams],
             position=full.end.position,
             staging=Path(staging),

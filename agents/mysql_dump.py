@@ -31,18 +31,22 @@ import anyio
 
 from .base import Capture, CaptureEnd, Position, SourceStream
 from .closing import closing
-from .errors import ChainBroken, SourceUnreachable, ToolFailed
+from .errors import ChainBroken, SourceRefused, SourceUnreachable, ToolFailed
 from .mysql_accounts import SystemParts, read_system, write_accounts, write_system
-from .mysql_catalog import Catalog, Definition, name_changes, read_catalog, read_definitions, share_out
+from .mysql_catalog import Catalog, Definition, Share, name_changes, read_catalog, read_definitions, share_out
 from .mysql_connect import MySQLConnection, MySQLSettings, said_by_tool
 from .mysql_definitions import DefinitionTool, definition_parts
 from .mysql_log import find_chain_end, log_position, read_head
+from .mysql_moment import HOLD, PAUSES, NotAllowed, NotNow, commits_stopped, needs_no_lock, read_place
 from .mysql_server import Server
 from .mysql_split import Structure
 from .mysql_worker import PREAMBLE, Worker, forget_password, start_worker
 from .names import quote_part
 
 _BLOCK = 1 << 20
+
+SMALL = 64 << 20
+"""Bytes of tables up to which one process dumps them, without any lock where the server allows."""
 
 
 class DumpCapture(Capture):
@@ -57,6 +61,8 @@ class DumpCapture(Capture):
         since: Position | None,
         now: Callable[[], float],
         warn: Callable[[str], None],
+        *,
+        sleep: Callable[[float], Awaitable[None]] = anyio.sleep,
     ) -> None:
         self.source = server.identity
         self.width = settings.jobs
@@ -68,6 +74,8 @@ class DumpCapture(Capture):
         self._since = since
         self._now = now
         self._warn = warn
+        self._sleep = sleep
+        self._jobs = settings.jobs
         self._position: Position | None = None
         self._time = 0
         self._facts = {**server.identity.facts, "method": "dump", "layout": "tables"}
@@ -79,10 +87,61 @@ class DumpCapture(Capture):
 
     async def open(self, stack: AsyncExitStack) -> None:
         """Start the processes, which end with *stack*, at one snapshot."""
+        lock_free = await needs_no_lock(self._connection)
+        pauses = list(PAUSES)
+        while True:
+            try:
+                await self._try_to_open(stack, lock_free=lock_free)
+                return
+            except NotAllowed as error:
+                if not lock_free or self._jobs == 1:
+                    raise
+                self._use_one(f"the backup user may not stop commits ({error})")
+            except NotNow as error:
+                if pauses:
+                    await self._sleep(pauses.pop(0))
+                elif lock_free and self._jobs > 1:
+                    self._use_one(str(error))
+                else:
+                    raise SourceRefused(
+                        f"no moment was found at which the dump could begin: {error}",
+                        hint="Run the backup when the server is quieter, or end the statement that has been running for so long.",
+                    ) from error
+
+    def _use_one(self, reason: str) -> None:
+        self._jobs = 1
+        self._warn(f"the dump uses one process instead of {self._settings.jobs}: {reason}")
+
+    async def _try_to_open(self, stack: AsyncExitStack, *, lock_free: bool) -> None:
         self._catalog = await read_catalog(self._connection)
         self._definitions = await read_definitions(self._connection)
         self._system = await read_system(self._connection)
-        for number, share in enumerate(share_out(self._catalog, 1)):
+        # Of a little, a second process would save less than the lock costs.
+        shares = share_out(self._catalog, self._jobs if self._catalog.size >= SMALL else 1)
+        async with AsyncExitStack() as trial:
+            if len(shares) > 1 or (shares and self._server.log_bin and not lock_free):
+                async with commits_stopped(self._settings, self._connection) as holder:
+                    deadline = anyio.current_time() + HOLD
+                    await self._start(trial, shares, deadline)
+                    place = await read_place(holder)
+            else:
+                place = None if shares else await read_place(self._connection)
+                await self._start(trial, shares, anyio.current_time() + self._settings.statement_timeout)
+                for worker in self._workers if self._server.log_bin else []:
+                    place = await self._told_by(worker)
+            if self._server.log_bin:
+                if place is None:
+                    raise ToolFailed("the server does not say where its binary log stands")
+                self._position = await self._place(*place)
+            # No lock is needed for this: a table that came and went in between is nobody's.
+            if not (await read_catalog(self._connection)).holds_same(self._catalog):
+                raise NotNow("tables were made, renamed or dropped while the dump began")
+            stack.push_async_exit(trial.pop_all())
+
+    async def _start(self, stack: AsyncExitStack, shares: Sequence[Share], deadline: float) -> None:
+        """A process for each of *shares*; all have opened their snapshots before *deadline*."""
+        self._workers = []
+        for number, share in enumerate(shares):
             worker = await start_worker(
                 stack,
                 self._staging,
@@ -94,25 +153,30 @@ class DumpCapture(Capture):
                 freed=self._free,
             )
             self._workers.append(worker)
-            await self._until_open(worker)
-            await forget_password(self._staging, number)
-        self._time = int((self._now() + self._server.skew) * 1_000_000)
-        if self._server.log_bin:
-            for worker in self._workers:
-                await worker.read_head()
-                if worker.place is None:
-                    raise ToolFailed("the dump does not say which position of the binary log it belongs to")
-                self._position = await self._place(*worker.place)
-
-    async def _until_open(self, worker: Worker) -> None:
         try:
-            while not worker.ear.opened.is_set():
-                if worker.tool.ended:
-                    await worker.tool.finish()
-                    return
-                await anyio.sleep(0.005)
+            for worker in self._workers:
+                while not worker.ear.opened.is_set():
+                    if worker.tool.ended:
+                        await worker.tool.finish()
+                        break
+                    if anyio.current_time() > deadline:
+                        raise NotNow("the dump tool did not open its snapshot in time")
+                    await anyio.sleep(0.005)
         except ToolFailed as error:
             await self._raise_explained(error)
+        self._time = int((self._now() + self._server.skew) * 1_000_000)
+        for number in range(len(shares)):
+            await forget_password(self._staging, number)
+
+    async def _told_by(self, worker: Worker) -> tuple[str, int, str]:
+        """Where the log stood at *worker*'s snapshot, by its own words."""
+        try:
+            await worker.read_head()
+        except ToolFailed as error:
+            await self._raise_explained(error)
+        if worker.place is None:
+            raise ToolFailed("the dump does not say which position of the binary log it belongs to")
+        return (*worker.place, "")
 
     def _free(self) -> None:
         self._freed.set()
@@ -129,6 +193,11 @@ class DumpCapture(Capture):
                 yield stream
         for worker in self._workers:
             worker.check()
+            if worker.place not in (None, self._workers[0].place):
+                raise ToolFailed(
+                    "the dump's processes do not show the same moment",
+                    places=f"{worker.place}, {self._workers[0].place}",
+                )
         for tables in self._table_streams():
             yield tables
 
@@ -152,7 +221,8 @@ class DumpCapture(Capture):
     def _definition_streams(self) -> Iterator[SourceStream]:
         tool = DefinitionTool(self._staging, self._settings, mariadb=self._mariadb)
         routines = [one for one in self._definitions if one.kind == "routines"]
-        there = {(one.database.casefold(), one.name.casefold()) for one in (*self._catalog.tables, *routines)}
+        there = {(table.database.casefold(), table.name.casefold()) for table in self._catalog.tables}
+        there |= {(one.database.casefold(), one.name.casefold()) for one in routines}
         accounts = partial(write_accounts, self._connection, there)
         yield self._made("accounts.sql", accounts, {"part": "accounts"})
         if self._system:
@@ -189,7 +259,7 @@ class DumpCapture(Capture):
         except ToolFailed as error:
             await self._raise_explained(error)
 
-    async def _place(self, file: str, offset: int) -> Position:
+    async def _place(self, file: str, offset: int, gtids: str) -> Position:
         description, _ = await read_head(self._settings, file)
         facts = {"epoch": description.fingerprint, "time": str(self._time)}
         if self._mariadb:
@@ -197,6 +267,8 @@ class DumpCapture(Capture):
             if row["gtid"] is None:
                 raise ChainBroken(f"the server cannot tell the GTIDs at {file}:{offset}")
             facts["gtid"] = str(row["gtid"])
+        elif gtids:
+            facts["gtid"] = gtids
         timeline = f"{self._server.variables.get('server_id', '')}:{description.fingerprint}"
         position = log_position(timeline, file, offset, facts)
         if self._since is not None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from .base import Position, SourceIdentity
-from .mysql_connect import MySQLConnection
+from .errors import AccessDenied
+from .mysql_connect import RIGHTS, MySQLConnection
 
 _FACTS = (
     "lower_case_table_names",
@@ -40,6 +42,9 @@ _VERSIONED = (
     " AND c.table_name = t.table_name AND c.generation_expression = 'ROW START'"
     " WHERE t.table_type = 'SYSTEM VERSIONED' GROUP BY 1 ORDER BY 1"
 )
+
+
+_EVERYWHERE = re.compile(r"GRANT (.*) ON \*\.\* TO ")
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +104,8 @@ async def _has_history(connection: MySQLConnection) -> bool:
 
 
 async def check_before_dump(connection: MySQLConnection, server: Server, warn: Callable[[str], None]) -> None:
-    """Say what would hurt on the day of the restore."""
+    """Say what would hurt on the day of the restore; refuse where something would be missing then."""
+    await check_rights(connection)
     check_log_settings(server, warn)
     rows = await connection.execute(NOT_TRANSACTIONAL)
     if rows:
@@ -129,6 +135,23 @@ def check_log_settings(server: Server, warn: Callable[[str], None]) -> None:
     if server.log_bin and 0 < server.expiry < 86_400:
         warn(
             f"the server keeps its log for {server.expiry / 3600:.1f} hours only: take log backups more often"
+        )
+
+
+_NEEDED = ("SELECT", "SHOW VIEW", "TRIGGER", "EVENT")
+
+
+async def check_rights(connection: MySQLConnection) -> None:
+    """Raise `AccessDenied` if there may be something that the server does not even show us: it would be missing in silence."""
+    role = str((await connection.one("SELECT CURRENT_ROLE() AS role"))["role"] or "NONE")
+    using = "" if connection.is_mariadb or role == "NONE" else f" FOR CURRENT_USER() USING {role}"
+    rows = await connection.execute(f"SHOW GRANTS{using}")
+    everywhere = [found[1] for row in rows if (found := _EVERYWHERE.match(str(next(iter(row.values())))))]
+    held = {right.strip() for rights in everywhere for right in rights.split(",")}
+    missing = [right for right in _NEEDED if right not in held]
+    if missing and "ALL PRIVILEGES" not in held:
+        raise AccessDenied(
+            f"user {connection.settings.user!r} lacks a right on *.*: {', '.join(missing)}", hint=RIGHTS
         )
 
 

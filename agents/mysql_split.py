@@ -106,6 +106,7 @@ class DumpSplitter:
         self._data = b""
         self._at = 0
         self._seek = 0
+        self._waiting: list[bytes] = []
         self._prefix = b""
         self._head: list[bytes] | None = []
         self._database = ""
@@ -117,7 +118,12 @@ class DumpSplitter:
         self.whole = False
 
     def feed(self, block: bytes) -> list[Piece]:
-        self._data = self._data[self._at :] + block
+        if self._prefix and b"\n" not in block:
+            # The inside of a long row: put together once, not once for each block.
+            self._waiting.append(block)
+            return []
+        self._data = b"".join((self._data[self._at :], *self._waiting, block))
+        self._waiting.clear()
         self._seek = max(0, self._seek - self._at)
         self._at = 0
         return list(self._pieces())
@@ -125,6 +131,7 @@ class DumpSplitter:
     def finish(self) -> list[Piece]:
         """There is no more to come."""
         self._ended = True
+        self._data = b"".join((self._data, *self._waiting))
         pieces = list(self._pieces())
         pieces += self._close()
         if self._head is not None:

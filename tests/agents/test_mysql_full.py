@@ -6,17 +6,17 @@ import asyncio
 import os
 import re
 import signal
-import stat
 import tempfile
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import anyio
 import pytest
 import pytest_asyncio
-from strandline.agents.base import CaptureRequest
+from strandline.agents.base import CaptureRequest, Position
 from strandline.agents.errors import (
     AccessDenied,
     SourceRefused,
@@ -26,10 +26,11 @@ from strandline.agents.errors import (
 )
 
 from ..mariadb import PASSWORD, Server, running_server
-from .mysql_kit import agent, gtid, shop, take
+from .mysql_kit import Taken, agent, gtid, shop, take
 
 pytestmark = [pytest.mark.mariadb, pytest.mark.filterwarnings("ignore::pymysql.err.Warning")]
 
+DOUBLES = Path(__file__).parents[1] / "doubles" / "bin"
 BULK = 24
 """Rows of 1 MB in `shop.t`: more than the pipes and sockets between the server and us hold."""
 
@@ -77,22 +78,66 @@ async def test_a_full_says_which_place_in_the_log_it_shows(server: Server) -> No
 
     taken = await take(server)
 
-    (stream,) = taken.streams
-    assert (stream.name, stream.kind) == ("all-databases.sql", "dump")
+    assert {stream.kind for stream in taken.streams} == {"dump"}
     assert taken.position.text == f"{file}:{offset}"
     assert taken.position.order == (int(file[2:]), offset)
     assert taken.position.facts["gtid"] == await gtid(server)
     assert taken.position.timeline == f"{server.server_id}:{taken.position.facts['epoch']}"
     assert taken.end.time is not None
     assert before <= taken.end.time <= time.time_ns() // 1000
-    assert stream.data.rstrip().endswith(b"-- Dump completed")
-    assert stream.facts["flavour"] == "mariadb"
+    assert taken.end.facts["flavour"] == "mariadb"
+    assert (taken.end.facts["method"], taken.end.facts["layout"]) == ("dump", "tables")
+    assert "chain_broken" not in taken.end.facts
+
+
+async def test_each_table_has_its_rows_in_a_stream_of_its_own(server: Server) -> None:
+    taken = await take(server)
+
+    streams = {stream.name: stream for stream in taken.streams}
+    assert set(streams) == {"accounts.sql", "databases/shop/tables.sql", "databases/shop/rows/t.sql"}
+    rows = streams["databases/shop/rows/t.sql"]
+    assert rows.facts == {
+        "part": "rows",
+        "database": "shop",
+        "table": "t",
+        "engine": "InnoDB",
+        "rows": str(BULK),
+    }
+    assert sum(line.startswith(b"(") for line in rows.data.split(b"\n")) == BULK
+    assert b"CREATE TABLE" not in rows.data
+    assert b"AUTO_INCREMENT=" not in rows.data
+    tables = streams["databases/shop/tables.sql"]
+    assert tables.facts == {"part": "tables", "database": "shop"}
+    assert b"CREATE TABLE `t`" in tables.data
+    assert b"INSERT" not in tables.data
+
+
+def bytes_of(taken: Taken) -> dict[str, bytes]:
+    return {stream.name: stream.data for stream in taken.streams}
+
+
+def replaced_time(position: Position, other: Position) -> Position:
+    return replace(position, facts={**position.facts, "time": other.facts["time"]})
 
 
 async def test_an_unchanged_server_gives_the_same_bytes(server: Server) -> None:
     one, other = await take(server), await take(server)
 
-    assert one.streams[0].data == other.streams[0].data
+    assert bytes_of(one) == bytes_of(other)
+
+
+async def test_more_processes_give_the_same_bytes(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    await server.execute("CREATE TABLE shop.u AS SELECT seq AS id, MD5(seq) AS v FROM shop.seq_1_to_5000")
+    alone = await take(agent(server, jobs=1))
+    monkeypatch.setattr("strandline.agents.mysql_dump.SMALL", 0)
+    try:
+        for width in (None, 1, 3):
+            several = await take(agent(server, jobs=2), width=width)
+
+            assert bytes_of(several) == bytes_of(alone)
+            assert several.position == replaced_time(alone.position, several.position)
+    finally:
+        await server.execute("DROP TABLE shop.u")
 
 
 async def test_the_timeline_goes_on_while_the_server_has_the_log_of_the_chain(server: Server) -> None:
@@ -106,25 +151,43 @@ async def test_the_timeline_goes_on_while_the_server_has_the_log_of_the_chain(se
     assert second.position.timeline == first.position.timeline
     assert second.position.order > first.position.order
     assert apart.position.timeline != first.position.timeline
+    assert "chain_broken" not in second.end.facts
+
+
+async def test_a_full_that_begins_a_new_chain_says_why() -> None:
+    async with running_server() as server:
+        await shop(server)
+        first = await take(server)
+        await asyncio.sleep(1.1)  # a file is told from another by the second it was begun in
+        await server.execute("RESET MASTER")
+
+        second = await take(server, since=first.position)
+
+    assert second.position.timeline != first.position.timeline
+    assert "is not the file it was" in second.end.facts["chain_broken"]
 
 
 async def test_the_password_is_on_disk_only_until_the_tool_has_read_it(
-    server: Server, tmp_path: Path
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    seen: list[tuple[int, str]] = []
-    async with agent(server).capture(CaptureRequest("full", tmp_path)) as capture:
-        (options,) = tmp_path.iterdir()  # a test may
-        seen.append((stat.S_IMODE(options.stat().st_mode), options.read_text()))
+    staging, shown = tmp_path / "staging", tmp_path / "shown"
+    staging.mkdir()
+    monkeypatch.setenv("SHOWN", str(shown))
+    told: list[bytes] = []
+    tool = agent(server, dump=str(DOUBLES / "dump-shows-options"))
+    async with tool.capture(CaptureRequest("full", staging)) as capture:
+        assert list(staging.iterdir()) == []  # a test may
         async for stream in capture.streams():
             async for _ in stream.read():
-                assert list(tmp_path.iterdir()) == []
-                for told in what_children_were_told():
-                    assert PASSWORD.encode() not in told
+                assert list(staging.iterdir()) == []
+                told += what_children_were_told()
         await capture.finish()
 
-    ((mode, text),) = seen
-    assert mode == 0o600
-    assert "password=" in text
+    assert told
+    assert not any(PASSWORD.encode() in words for words in told)
+    mode, *options = shown.read_text().splitlines()
+    assert mode == "600"
+    assert any(line.startswith("password=") for line in options)
 
 
 def test_settings_do_not_show_their_password(server: Server) -> None:
@@ -183,7 +246,8 @@ async def test_the_old_rows_of_versioned_tables_are_dumped_or_missed_aloud(serve
     finally:
         await server.execute("DROP TABLE shop.old", "DROP TABLE IF EXISTS shop.by_transaction")
 
-    assert b"4711" in with_history.streams[0].data
+    assert b"4711" in bytes_of(with_history)["databases/shop/rows/old.sql"]
+    assert b"4711" not in bytes_of(without)["databases/shop/rows/old.sql"]
     assert not any("versioned" in warning for warning in with_history.warnings)
     assert any("old rows of 2 system-versioned" in warning for warning in without.warnings)
 

@@ -19,7 +19,7 @@ from strandline.agents.mysql_split import (
 )
 
 HEAD = b"""\
-/*M!999999\\- enable the sandbox mode */ 
+/*M!999999\\- enable the sandbox mode */
 -- MariaDB dump 10.19  Distrib 10.11.19-MariaDB, for debian-linux-gnu (x86_64)
 --
 -- Host: it's here    Database: shop

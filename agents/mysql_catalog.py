@@ -100,13 +100,12 @@ def share_out(catalog: Catalog, jobs: int) -> list[Share]:
     """The tables in *jobs* shares, or fewer, about the same size each: the largest first, each to whom has least so far.
 
     The tools compare names that they are to leave out without regard to case and accents: whoever dumps `t` cannot be told to leave
-    `T` out.  So tables of one likeness go together, and a view of a table's likeness is left to the splitter to drop.
+    `T` out.  So tables of one likeness go together.
     """
     groups: dict[str, list[Table]] = {}
     for table in catalog.tables:
         if not table.is_view:
             groups.setdefault(table.likeness, []).append(table)
-    views = [table for table in catalog.tables if table.is_view and table.likeness not in groups]
     used = {table.database for group in groups.values() for table in group}
     bare = [name for name in catalog.databases if name not in used]
     count = max(1 if catalog.databases else 0, min(jobs, len(groups)))
@@ -123,7 +122,8 @@ def share_out(catalog: Catalog, jobs: int) -> list[Share]:
         mine = {table.likeness for table in share.tables}
         share.others = [
             table
-            for table in (*(t for group in groups.values() for t in group), *views)
+            for group in groups.values()
+            for table in group
             if table.database in wanted and table.likeness not in mine
         ]
     return shares

@@ -2,9 +2,11 @@
 
     accounts.sql                     users, roles and their rights
     system.sql                       plugins, servers and the like; left out if there are none
-    databases/DB/tables.sql          the database, its sequences, its tables' structure
+    databases/DB/tables.sql          the database, its sequences, its tables' structure, stand-ins for its views
     databases/DB/rows/TABLE.sql      a table's rows; left out if it has none
     databases/DB/views.sql, routines.sql, triggers.sql, events.sql
+
+They are loaded in this order: system, all tables, rows in any order, routines, views (which may use them), triggers, events, accounts.
 
 Which table is dumped by whom is `mysql_catalog`'s; how the processes come to see the same moment `mysql_moment`'s; what they print is
 taken apart by `mysql_split`, and the rows shaped by `mysql_rows`.
@@ -44,6 +46,7 @@ from .mysql_worker import PREAMBLE, Worker, forget_password, start_worker
 from .names import quote_part
 
 _BLOCK = 1 << 20
+_ORDER = ("sequence", "table", "view")
 
 SMALL = 64 << 20
 """Bytes of tables up to which one process dumps them, without any lock where the server allows."""
@@ -237,17 +240,26 @@ class DumpCapture(Capture):
         return SourceStream(name, "dump", partial(self._guarded, read), facts=facts)
 
     def _table_streams(self) -> Iterator[SourceStream]:
-        """Each database's structure, sequences first: a table may use them for its defaults."""
+        """Each database's structure, sequences first: a table may use them for its defaults.
+
+        What stands in for a view, until its own stream is loaded, lets views of other databases refer to it.
+        """
         made = {name: text for worker in self._workers for name, text in worker.databases.items()}
         for database in sorted(made):
-            parts = sorted(
-                (part for worker in self._workers for part in worker.structures if part.database == database),
-                key=lambda part: (not part.sequence, part.table),
-            )
+            # Each process that has something of the database has the same stand-ins for its views.
+            parts = {
+                (_ORDER.index(part.kind), part.table): part
+                for worker in self._workers
+                for part in worker.structures
+                if part.database == database
+            }
             name = f"databases/{quote_part(database)}/tables.sql"
             facts = {"part": "tables", "database": database}
             yield SourceStream(
-                name, "dump", partial(_read_tables, database, made[database], parts), facts=facts
+                name,
+                "dump",
+                partial(_read_tables, database, made[database], [parts[key] for key in sorted(parts)]),
+                facts=facts,
             )
 
     async def _guarded(self, read: Callable[[], AsyncIterator[bytes]]) -> AsyncIterator[bytes]:

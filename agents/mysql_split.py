@@ -13,7 +13,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 
 from .errors import ToolFailed
 
@@ -43,7 +43,9 @@ _USE = re.compile(rb"USE " + _NAME + rb";")
 _CREATE_DATABASE = re.compile(rb"CREATE DATABASE ")
 _DROP = re.compile(rb"DROP (?:TABLE|SEQUENCE) IF EXISTS " + _NAME)
 _CREATE = re.compile(rb"CREATE (TABLE|SEQUENCE) (?:IF NOT EXISTS )?" + _NAME)
-_VIEW = re.compile(rb"/\*!50001 (?:DROP|CREATE)")
+_DROP_VIEW = re.compile(rb"/\*!50001 DROP (?:TABLE|VIEW) IF EXISTS ")
+_STAND_IN = re.compile(rb"/\*!50001 CREATE (?:TABLE|VIEW) (?:IF NOT EXISTS )?" + _NAME)
+_FINAL_VIEW = re.compile(rb"/\*!50001 CREATE ")
 _FOOT = re.compile(rb"/\*!\d+ SET \w+\s*=\s*@OLD_")
 _TRAILER = b"-- Dump completed"
 _BLANK = b" \t\r\n"
@@ -66,12 +68,12 @@ class Database:
 
 @dataclass(frozen=True, slots=True)
 class Structure:
-    """What drops and makes a table, or a sequence, of *database*."""
+    """What drops and makes a table or a sequence of *database*, or what stands in for a view until all others are there."""
 
     database: str
     table: str
     text: bytes
-    sequence: bool = False
+    kind: Literal["table", "sequence", "view"] = "table"
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +114,7 @@ class DumpSplitter:
         self._database = ""
         self._made = b""
         self._object: list[bytes] = []
-        self._name: tuple[str, bool] | None = None
+        self._name: tuple[str, Literal["table", "sequence", "view"]] | None = None
         self._history = False
         self._ended = False
         self.whole = False
@@ -241,13 +243,22 @@ class DumpSplitter:
             self._made = b""
         elif self._head is not None:
             self._head.append(statement)
-        elif _DROP.match(statement) or _VIEW.match(statement):
+        elif _DROP.match(statement):
             yield from self._close()
             self._object = [statement]
+        elif _DROP_VIEW.match(statement):
+            if self._name is not None or len(self._object) != 1:
+                yield from self._close()
+            self._object.append(statement)
+        elif stand_in := _STAND_IN.match(statement):
+            self._name = (_unquoted(stand_in[1]), "view")
+            self._object.append(statement)
+        elif _FINAL_VIEW.match(statement):
+            self._object, self._name = [], None
         elif create := _CREATE.match(statement):
             if self._name is not None:  # it was not dropped before
                 yield from self._close()
-            self._name = (_unquoted(create[2]), create[1] == b"SEQUENCE")
+            self._name = (_unquoted(create[2]), "sequence" if create[1] == b"SEQUENCE" else "table")
             self._object.append(statement)
         elif b"system_versioning_insert_history=1" in statement:
             self._history = True
@@ -262,7 +273,7 @@ class DumpSplitter:
             self._head = None
 
     def _close(self) -> Iterator[Piece]:
-        """What was gathered is a table's, or a sequence's, whole structure; or a view's, which is dropped."""
+        """What was gathered makes something, and is whole; or it is of a view, which has a stream of its own."""
         if self._name is not None:
             yield Structure(self._database, self._name[0], b"\n".join(self._object) + b"\n", self._name[1])
         self._object, self._name = [], None

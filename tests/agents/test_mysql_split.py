@@ -189,20 +189,34 @@ def test_old_rows_of_versioned_tables_are_marked() -> None:
     assert b"versioning" not in tables_of(pieces)["a.v"][0]
 
 
-def test_views_are_left_to_their_own_stream() -> None:
-    view = b"DROP TABLE IF EXISTS `v`;\n/*!50001 DROP VIEW IF EXISTS `v`*/;\nSET @saved_cs_client     = @@character_set_client;\n"
-    view += (
-        b"/*!50001 CREATE VIEW `v` AS SELECT\n 1 AS `id` */;\nSET character_set_client = @saved_cs_client;\n"
-    )
-    final = b"/*!50001 DROP VIEW IF EXISTS `v`*/;\n/*!50001 CREATE ALGORITHM=UNDEFINED */\n/*!50001 VIEW `v` AS select 1 */;\n"
+VIEW = b"""\
+DROP TABLE IF EXISTS `v`;
+/*!50001 DROP VIEW IF EXISTS `v`*/;
+SET @saved_cs_client     = @@character_set_client;
+/*!50001 CREATE VIEW `v` AS SELECT
+ 1 AS `id` */;
+SET character_set_client = @saved_cs_client;
+"""
+FINAL = b"""\
+/*!50001 DROP VIEW IF EXISTS `v`*/;
+/*!50001 SET @saved_cs_client          = @@character_set_client */;
+/*!50001 CREATE ALGORITHM=UNDEFINED */
+/*!50013 DEFINER=`root`@`localhost` SQL SECURITY DEFINER */
+/*!50001 VIEW `v` AS select 1 */;
+/*!50001 SET character_set_client      = @saved_cs_client */;
+"""
 
-    pieces, _ = split(
-        HEAD + database(b"a") + table(b"t") + view + table(b"u") + inserts(b"u", b"(1)") + final + FOOT
-    )
+
+def test_of_a_view_there_is_what_stands_in_for_it() -> None:
+    parts = (database(b"a"), table(b"t"), VIEW, table(b"u"), inserts(b"u", b"(1)"), FINAL)
+
+    pieces, _ = split(b"".join((HEAD, *parts, FOOT)))
 
     found = tables_of(pieces)
-    assert list(found) == ["a.t", "a.u"]
-    assert not any(b"VIEW" in text for text, _ in found.values())
+    assert [piece.kind for piece in pieces if isinstance(piece, Structure)] == ["table", "view", "table"]
+    assert list(found) == ["a.t", "a.v", "a.u"]
+    assert found["a.v"][0] == VIEW
+    assert not any(b"ALGORITHM" in text or b"50001 SET" in text for text, _ in found.values())
 
 
 @pytest.mark.parametrize("cut", [b"-- Dump completed", b"/*!40101 SET SQL_MODE=@OLD"])

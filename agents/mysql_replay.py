@@ -13,12 +13,15 @@ being logged again: between the two we say so, in events of our own.
 Afterwards `audit` reads the target's own log: it must hold every transaction that was sent, by its GTID and in the same order, and
 nothing of anybody else's.  A transaction over tables with and without transactions may stand there in two parts, the second
 with the number that follows: that is how such tables are logged, and worth a warning only.
+
+A replay that was interrupted goes on behind what the target's own log has (`Executed`): a MariaDB server would carry out a transaction
+twice.  What is not sent again is counted as sent all the same: the audit is of the whole replay.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from contextlib import aclosing
 from dataclasses import dataclass, field
 
@@ -42,6 +45,9 @@ from .mysql_log import LogFile, log_position, place_of
 
 _ROWS_APART = (b"COMMIT", b"SET SESSION sql_log_bin=0", b"BEGIN")
 _ROWS_DONE = (b"SET SESSION sql_log_bin=1",)
+
+BEGIN_ANEW = "Begin anew: into a fresh server, or with --force."
+_TEMPORARY = re.compile(rb"CREATE\s+(OR\s+REPLACE\s+)?TEMPORARY\s", re.IGNORECASE)
 
 _MARIA_NAME = re.compile(r"[0-9]{1,10}-[0-9]{1,10}-[0-9]{1,20}")
 _MYSQL_NAMES = re.compile(
@@ -107,7 +113,11 @@ def _parts(name: str, index: int) -> tuple[str, int]:
 
 @dataclass(slots=True)
 class Replay:
-    """What has gone into the replay so far.  *position* is how far that is; *gtids* the last of each domain; *epoch* the file's."""
+    """What has gone into the replay so far.  *position* is how far that is; *gtids* the last of each domain (MariaDB); *epoch* the file's.
+
+    *executed*, where the replay is resumed, says what is not to be sent again; *mark_rows* gives a statement that notes that the rows of a
+    CREATE TABLE ... SELECT are there.
+    """
 
     position: Position
     goal: Goal | None
@@ -116,6 +126,58 @@ class Replay:
     last_time: int | None = None
     cut: bool = False
     epoch: str = ""
+    executed: Executed | None = None
+    mark_rows: Callable[[str], bytes] | None = None
+
+
+class Executed:
+    """What the target's own log has already of a replay that began at the GTID state *base*; it has come to *now*.
+
+    *rows* says of a CREATE TABLE ... SELECT whether its rows are there too, which its GTID does not tell; None: it does.
+    """
+
+    def __init__(self, now: str, base: str, rows: Callable[[str], bool] | None = None) -> None:
+        self._last, self._runs = parse_transactions(now)
+        self._last -= parse_transactions(base)[0]
+        self._domains = {_domain(name) for name in self._last}
+        self._rows = rows
+        self._begun = bool(self._last or self._runs)
+        self._new = ""
+
+    def has(self, name: str) -> bool:
+        """Has it *name*?  To be asked in the log's order."""
+        if not name:
+            if self._begun:
+                raise SourceRefused(
+                    "a replay of transactions without GTID cannot be resumed: how far it came cannot be told",
+                    hint=BEGIN_ANEW,
+                )
+            return False
+        source, _, number = name.rpartition(":")
+        if source:
+            return any(first <= int(number) <= last for first, last in self._runs.get(source, ()))
+        there = _domain(name) in self._domains
+        if there and self._new:
+            raise SourceRefused(
+                f"the target has {name} but not {self._new}, which comes before it",
+                hint=f"Somebody else wrote to it.  {BEGIN_ANEW}",
+            )
+        if name in self._last:
+            self._last.discard(name)
+            self._domains.discard(_domain(name))
+        self._new = self._new or ("" if there else name)
+        return there
+
+    def lacks_rows(self, name: str) -> bool:
+        return self._rows is not None and not self._rows(name)
+
+    def check_end(self) -> None:
+        """The replay has ended: raise if the target's log has something that was not in it."""
+        if self._last:
+            raise SourceRefused(
+                f"the target has {min(self._last)}, which is not in what is replayed",
+                hint=f"Somebody else wrote to it.  {BEGIN_ANEW}",
+            )
 
 
 class Cut:
@@ -275,9 +337,11 @@ async def log_events(job: RestoreJob, replay: Replay) -> AsyncGenerator[bytes, N
                     pieces, held = [], 0
         yield b"".join(pieces)
         if replay.cut:
-            return
-    if cut is not None:
+            break
+    if cut is not None and not replay.cut:
         cut.check_end()
+    if replay.executed is not None:
+        replay.executed.check_end()
 
 
 async def _extent_events(
@@ -292,7 +356,8 @@ async def _extent_events(
     (first, begin), (file, wanted) = place_of(extent.first), place_of(replay.position)
     begin = begin if first == extent.file else 4
     wanted = wanted if file == extent.file else 4
-    rows = _RowsApart()
+    rows = _RowsApart(replay.mark_rows)
+    executed = False
 
     def place(offset: int) -> Position:
         return log_position(extent.first.timeline, extent.file, offset, {})
@@ -321,13 +386,20 @@ async def _extent_events(
                     replay.cut = True
                     _reach(replay, verifier, place(at))
                     return
-                yield event.raw
+                if begins:
+                    executed = replay.executed is not None and replay.executed.has(verifier.transaction)
                 ended = verifier.transactions > done
+                skipped = executed
+                if skipped:
+                    executed = not _rows_are_missing(event, verifier, replay)
+                else:
+                    yield event.raw
                 if ended:
                     replay.last_time = verifier.transaction_time
                     replay.sent.add(verifier.last)
-                for raw in rows.around(event, verifier, ended=ended):
-                    yield raw
+                if not executed:
+                    for raw in rows.around(event, verifier, ended=ended, committed=skipped):
+                        yield raw
                 if ended and cut is not None and cut.took(verifier.last):
                     replay.cut = True
                     _reach(replay, verifier, place(verifier.offset))
@@ -339,6 +411,21 @@ async def _extent_events(
     _reach(replay, verifier, extent.next)
 
 
+def _rows_are_missing(event: Event, verifier: BinlogVerifier, replay: Replay) -> bool:
+    """Is *event* the statement of a CREATE TABLE ... SELECT of which the target has no more than that?  Raise if a transaction that
+    is not sent again left something in its session that the rest may need."""
+    if event.type not in (QUERY, MARIA_QUERY_COMPRESSED):
+        return False
+    if _TEMPORARY.search(event.raw):
+        raise SourceRefused(
+            "the replay cannot be resumed: the part that is done made a temporary table, which is gone",
+            hint=BEGIN_ANEW,
+            transaction=verifier.transaction,
+        )
+    executed = replay.executed
+    return verifier.creates and executed is not None and executed.lacks_rows(verifier.transaction)
+
+
 def _reach(replay: Replay, verifier: BinlogVerifier, position: Position) -> None:
     replay.gtids = dict(verifier.gtids)
     facts = {**position.facts, "gtid": gtid_text(replay.gtids)} if replay.gtids else dict(position.facts)
@@ -346,13 +433,16 @@ def _reach(replay: Replay, verifier: BinlogVerifier, position: Position) -> None
 
 
 class _RowsApart:
-    """The events of our own that CREATE TABLE ... SELECT needs."""
+    """The events of our own that CREATE TABLE ... SELECT needs.  *mark*: a statement for the transaction that brings a table's rows."""
 
-    def __init__(self) -> None:
+    def __init__(self, mark: Callable[[str], bytes] | None) -> None:
+        self._mark = mark
         self._like: Event | None = None
 
-    def around(self, event: Event, verifier: BinlogVerifier, *, ended: bool) -> Iterator[bytes]:
-        """What has to follow *event*."""
+    def around(
+        self, event: Event, verifier: BinlogVerifier, *, ended: bool, committed: bool
+    ) -> Iterator[bytes]:
+        """What has to follow *event*; *committed*: the table is there already."""
         words: tuple[bytes, ...] = ()
         if ended and self._like is not None:
             like, self._like, words = self._like, None, _ROWS_DONE
@@ -363,7 +453,8 @@ class _RowsApart:
             and event.type in (QUERY, MARIA_QUERY_COMPRESSED)
         ):
             like = self._like = event
-            words = _ROWS_APART
+            words = _ROWS_APART[1:] if committed else _ROWS_APART
+            words += () if self._mark is None else (self._mark(verifier.transaction),)
         assert verifier.description is not None
         for statement in words:
             yield query_event(like, statement, checksums=verifier.description.checksums)

@@ -1,47 +1,58 @@
-"""Into a server: load the dump, then replay the log.
+"""Into a server: load the full, then replay the log.
 
-One client session does it all, so that the accounts that the dump brings cannot lock us out: dump, then the new GTID state, then the
-replay.  Everything before the replay runs with `sql_log_bin=0`: a write of ours that was logged would take a GTID that the
-archived log carries too, and that transaction would be lost in silence.  Nothing is staged: streams go straight into pipes.
+What loads is `mysql_load`'s.  Everything before the replay runs with `sql_log_bin=0`: a write of ours that was logged would take a GTID
+that the archived log carries too, and that transaction would be lost in silence.  Nothing is staged: streams go straight into pipes.
 
-The dump replaces the target's accounts.  The one that restores is kept where the dump has none of that name: whoever restored the
-server can still reach it.
+Accounts come last, by the session that then replays: what they bring cannot lock it out.  Nothing is changed of the account that
+restores (of an older full, that is one stream: it is kept where the dump has none of that name): whoever restored the server can
+still reach it, though the log may bring its end as it brings everything else.
 
 The server is told a few things for the time of the restore (`_MEANWHILE`), and told back at the end, whatever the end is.  They are
 not persistent: a server that is restarted has its own settings again.
+
+A restore that was interrupted is resumed by the target's journal (`mysql_journal`), its replay by the target's own log: what stands
+there was carried out.  That holds when a client, we ourselves or the server die.  It does not hold for a power cut of the target's
+machine, since a server in restore does not wait for its disks.  Refused is what cannot be told: a target without a log, transactions
+without GTID, temporary tables that ended with their session, tables without transactions, of which a statement may be half done.
+
+A part of a full (`RestoreJob.only`) goes into a server at work: nothing there is reset, no setting but `max_allowed_packet` is
+changed, and what is written is logged, so that replicas and later log backups of that server have it.
+
+`replay_log` is for any server whose data stand at the position where the job's logs begin, however they got there.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import aclosing, asynccontextmanager, suppress
-from dataclasses import replace
 from functools import partial
 
 import anyio
 
-from .base import RestoreEnd, RestoreJob, StoredStream
+from .base import RestoreEnd, RestoreJob
 from .binlog import gtid_text, parse_gtid_text
-from .closing import closing
 from .errors import AccessDenied, AgentError, SourceRefused, ToolFailed
+from .mysql_choice import Choice, table_names
 from .mysql_connect import MySQLConnection, MySQLSettings, connected, said_by_tool
+from .mysql_journal import SCHEMA, Journal, lock_name, replay_has_begun, rows_are_there, take_lock
+from .mysql_load import Target, account_lines, feed, load_streams, quoted, read_whole
 from .mysql_log import LogFile, list_logs, place_of, read_head
-from .mysql_replay import Cut, Replay, audit, log_events
+from .mysql_replay import BEGIN_ANEW, Cut, Executed, Replay, Sent, audit, log_events
 from .mysql_server import is_on
 from .mysql_tools import defaults_file, find_tool, secrets, tool_environment
 from .process import Running, running
 
-_SYSTEM = "('mysql', 'sys', 'information_schema', 'performance_schema', 'ndbinfo')"
-_SANDBOX = (b"/*!999999\\- enable the sandbox mode */", b"/*M!999999\\- enable the sandbox mode */")
+_SYSTEM = f"('mysql', 'sys', 'information_schema', 'performance_schema', 'ndbinfo', '{SCHEMA}')"
 _BEFORE = b"SET SESSION sql_log_bin=0, wait_timeout=604800, net_read_timeout=604800;\n"
-_MEANWHILE = {
+_LARGEST_PACKET = {"max_allowed_packet": "1073741824"}  # rows travel in base64, larger than at the source
+_MEANWHILE = _LARGEST_PACKET | {
     "event_scheduler": "OFF",  # no event may fire into a half-filled server
-    # The dump brings the table of routines, then drops and makes each routine again; with this on, the server would
+    # An older dump brings the table of routines, then drops and makes each routine again; with this on, the server would
     # take away everybody's rights on them in between.
     "automatic_sp_privileges": "OFF",
     "gtid_strict_mode": "OFF",  # a source without it may have numbered out of order; `audit` is stricter still
-    "max_allowed_packet": "1073741824",  # rows travel in base64, larger than at the source
-    "innodb_flush_log_at_trx_commit": "2",  # who crashes half way begins anew in any case
+    "innodb_flush_log_at_trx_commit": "2",  # a process may die; after a power cut a restore begins anew
     "sync_binlog": "0",
 }
 _REMEMBER_ACCOUNT = b"""\
@@ -56,26 +67,51 @@ _KEEP_ACCOUNT = b"""
 INSERT IGNORE INTO mysql.global_priv (Host, User, Priv)
   SELECT @strandline_host, @strandline_user, @strandline_priv FROM DUAL WHERE @strandline_priv IS NOT NULL;
 """
+_NOT_TRANSACTIONAL = (
+    "SELECT CONCAT(t.table_schema, '.', t.table_name) AS name FROM information_schema.tables t"
+    " JOIN information_schema.engines e ON e.engine = t.engine WHERE COALESCE(e.transactions, 'NO') <> 'YES'"
+    f" AND t.table_type IN ('BASE TABLE', 'SYSTEM VERSIONED') AND t.table_schema NOT IN {_SYSTEM} ORDER BY 1 LIMIT 5"
+)
 
 
 async def restore_server(settings: MySQLSettings, job: RestoreJob) -> RestoreEnd:
     """Load and replay; raise unless the target then stands where it should."""
     async with connected(settings) as connection:
-        await _check_target(settings, connection, job)
-        async with _prepared(connection):
-            return await _restore(settings, connection, job)
+        await connection.execute("SET SESSION sql_log_bin=0")
+        choice = Choice.parse(job.only)
+        journal = await Journal.look(connection)
+        await _check_target(settings, connection, job, journal, choice)
+        meanwhile = _LARGEST_PACKET if choice else _MEANWHILE
+        if job.resume and journal.ident is not None:
+            were = journal.settings
+        else:
+            were = await connection.variables(*meanwhile)
+            await _clear(connection, job, choice)
+            await journal.begin(job.ident, were)
+        async with (
+            _prepared(connection, meanwhile, were),
+            defaults_file(job.staging, settings) as defaults,
+        ):
+            end = await _restore(Target(settings, connection, job, defaults, journal, choice))
+        await journal.drop()
+        return end
 
 
 async def replay_onto(settings: MySQLSettings, job: RestoreJob) -> RestoreEnd:
     """Replay *job*'s logs onto a server that stands at its position already; raise unless it then stands where it should."""
-    async with connected(settings) as connection, _prepared(connection):
-        return await _restore(settings, connection, replace(job, base=()))
+    async with connected(settings) as connection:
+        were = await connection.variables(*_MEANWHILE)
+        async with (
+            _prepared(connection, _MEANWHILE, were),
+            defaults_file(job.staging, settings) as defaults,
+        ):
+            return await replay_log(Target(settings, connection, job, defaults))
 
 
-async def _check_target(settings: MySQLSettings, connection: MySQLConnection, job: RestoreJob) -> None:
-    if len(job.base) != 1:
-        raise SourceRefused("the snapshot does not hold a dump of a server", streams=len(job.base))
-    facts = job.base[0].facts
+async def _check_target(
+    settings: MySQLSettings, connection: MySQLConnection, job: RestoreJob, journal: Journal, choice: Choice
+) -> None:
+    facts = _facts(job)
     flavour = "mariadb" if connection.is_mariadb else "mysql"
     if facts.get("flavour", flavour) != flavour:
         raise SourceRefused(f"a dump of {facts['flavour']} does not go into {flavour}")
@@ -86,21 +122,20 @@ async def _check_target(settings: MySQLSettings, connection: MySQLConnection, jo
             hint="Make a target with the source's setting; it cannot be changed later.",
             source=facts["lower_case_table_names"],
         )
+    await take_lock(
+        connection, "", "another restore into this target is at work", hint="Wait for its end, or end it."
+    )
+    _check_unfinished(job, journal)
+    if choice:
+        await _check_parts(connection, job, choice, resumed=journal.ident is not None)
+        return
     if await _is_source(settings, connection, job):
         raise SourceRefused(
             "the target is the server that was backed up",
             hint="Restore into another server.  If it has to be this one: save its binary log, then RESET MASTER on it.",
         )
-    rows = await connection.execute(
-        f"SELECT schema_name AS name FROM information_schema.schemata WHERE schema_name NOT IN {_SYSTEM}"
-        " AND schema_name <> 'test' ORDER BY 1"
-    )
-    if rows and not job.force:
-        raise SourceRefused(
-            "the target is not empty: it has databases of its own",
-            hint="Restore into a fresh server, or add --force to load over what is there.",
-            databases=", ".join(str(row["name"]) for row in rows[:5]),
-        )
+    if not job.force and not (job.resume and journal.ident is not None):
+        await _check_empty(connection)
     series = facts.get("version", "").split(".")[:2]
     if facts.get("version") and series != connection.version.split(".")[:2]:
         job.emit_warning(
@@ -112,6 +147,96 @@ async def _check_target(settings: MySQLSettings, connection: MySQLConnection, jo
         job.emit_warning(
             "the target writes no binary log: whether it carried out every transaction cannot be compared"
         )
+
+
+def _facts(job: RestoreJob) -> Mapping[str, str]:
+    if job.facts.get("layout") == "tables":
+        return job.facts
+    if len(job.base) != 1 or job.only:
+        raise SourceRefused(
+            "of this full no part can be restored alone: it is one stream"
+            if len(job.base) == 1
+            else "the snapshot does not hold a dump of a server",
+            streams=len(job.base),
+        )
+    return job.base[0].facts
+
+
+def _check_unfinished(job: RestoreJob, journal: Journal) -> None:
+    """Is there an unfinished restore, and is that what is wanted?"""
+    if journal.ident is None or (job.force and not job.resume):
+        return
+    if not job.resume:
+        raise SourceRefused(
+            "the target has an unfinished restore",
+            hint="Go on with it by --resume, or begin anew with --force, which replaces what it brought.",
+            restore=journal.ident,
+        )
+    if journal.ident != job.ident:
+        raise SourceRefused(
+            "the unfinished restore in the target is another one: other snapshot, other goal, or other parts",
+            hint="Ask for the same again with --resume, or begin anew with --force.",
+            there=journal.ident,
+            asked=job.ident,
+        )
+
+
+async def _check_empty(connection: MySQLConnection) -> None:
+    rows = await connection.execute(
+        f"SELECT schema_name AS name FROM information_schema.schemata WHERE schema_name NOT IN {_SYSTEM}"
+        " AND schema_name <> 'test' ORDER BY 1"
+    )
+    if rows:
+        raise SourceRefused(
+            "the target is not empty: it has databases of its own",
+            hint="Restore into a fresh server, or add --force to load over what is there.",
+            databases=", ".join(str(row["name"]) for row in rows[:5]),
+        )
+
+
+async def _check_parts(
+    connection: MySQLConnection, job: RestoreJob, choice: Choice, *, resumed: bool
+) -> None:
+    """Does the full have what was chosen, and is there room for it?"""
+    if job.logs:
+        raise SourceRefused("a part of a full is restored as the full shows it: there is no replay of logs")
+    tables = {
+        stream.facts["database"]: table_names(await read_whole(stream))
+        for stream in job.base
+        if stream.facts.get("part") == "tables" and choice.cuts(stream)
+    }
+    choice.check(job.base, tables)
+    rows = await connection.execute(
+        "SELECT schema_name AS db, NULL AS name FROM information_schema.schemata"
+        " UNION ALL SELECT table_schema, table_name FROM information_schema.tables"
+    )
+    there = [
+        quoted(row["db"]) if row["name"] is None else f"{quoted(row['db'])}.{quoted(row['name'])}"
+        for row in rows
+        if (
+            row["db"] in choice.databases
+            if row["name"] is None
+            else (row["db"], row["name"]) in choice.tables
+        )
+    ]
+    if there and not job.force and not resumed:
+        raise SourceRefused(
+            "what is to be restored is there already",
+            hint="Rename or drop it, or add --force to replace it.",
+            there=", ".join(sorted(there)),
+        )
+
+
+async def _clear(connection: MySQLConnection, job: RestoreJob, choice: Choice) -> None:
+    """With `force`, databases that are restored whole replace those of the target."""
+    names = [stream.facts["database"] for stream in job.base if stream.facts.get("part") == "tables"]
+    if not job.force:
+        return
+    await connection.execute(f"SET SESSION sql_log_bin={1 if choice else 0}, lock_wait_timeout=30")
+    for name in names:
+        if not choice or name in choice.databases:
+            await connection.execute(f"DROP DATABASE IF EXISTS {quoted(name)}")
+    await connection.execute("SET SESSION sql_log_bin=0")
 
 
 async def _is_source(settings: MySQLSettings, connection: MySQLConnection, job: RestoreJob) -> bool:
@@ -127,14 +252,20 @@ async def _is_source(settings: MySQLSettings, connection: MySQLConnection, job: 
 
 
 @asynccontextmanager
-async def _prepared(connection: MySQLConnection) -> AsyncIterator[None]:
-    were = await connection.variables(*_MEANWHILE)
-    changed = [name for name, value in were.items() if value.upper() not in ("DISABLED", _MEANWHILE[name])]
+async def _prepared(
+    connection: MySQLConnection, meanwhile: Mapping[str, str], were: Mapping[str, str]
+) -> AsyncIterator[None]:
+    """The server's settings are *meanwhile* for as long as the block runs, and then what they *were* (perhaps before an earlier run)."""
+    now = await connection.variables(*meanwhile)
+    able = [
+        name for name in were if name in now and "DISABLED" not in (now[name].upper(), were[name].upper())
+    ]
+    changed = [name for name in able if were[name].upper() != meanwhile[name]]
     try:
         # None of them takes time, and half-way it would not be known what is set.
         with anyio.CancelScope(shield=True):
             for name in changed:
-                await connection.execute(f"SET GLOBAL {name} = {_MEANWHILE[name]}")
+                await connection.execute(f"SET GLOBAL {name} = {meanwhile[name]}")
         yield
         await connection.execute(
             "FLUSH NO_WRITE_TO_BINLOG ENGINE LOGS"
@@ -148,50 +279,103 @@ async def _prepared(connection: MySQLConnection) -> AsyncIterator[None]:
                         await another.execute(f"SET GLOBAL {name} = {were[name]}")
 
 
-async def _restore(settings: MySQLSettings, connection: MySQLConnection, job: RestoreJob) -> RestoreEnd:
-    mariadb = connection.is_mariadb
-    client = find_tool(settings.client, "client", mariadb=mariadb)
-    binlog = find_tool(settings.binlog, "binlog", mariadb=mariadb) if job.logs else ""
-    logs = is_on((await connection.variables("log_bin")).get("log_bin", "OFF"))
-    before = await list_logs(connection) if logs and not mariadb else []
+async def _restore(target: Target) -> RestoreEnd:
+    job = target.job
+    job.phase("load")
+    tables = job.facts.get("layout") == "tables"
+    replaying = target.journal is not None and target.journal.replaying
+    if tables and not replaying:
+        await load_streams(target)
+    if target.choice:
+        return RestoreEnd(job.position)
+    lead = None if replaying else _load_accounts if tables else _load_dump
+    if job.logs:
+        return await replay_log(target, lead)
+    async with _session(target) as session:
+        if lead is not None:
+            await lead(target, session)
+    return RestoreEnd(job.position)
+
+
+async def _load_accounts(target: Target, session: Running) -> None:
+    await session.write(target.first_words() + await account_lines(target))
+
+
+async def _load_dump(target: Target, session: Running) -> None:
+    """A full that is one stream: it has the accounts as tables."""
+    await session.write(target.first_words() + b"SET SESSION foreign_key_checks=1, unique_checks=1;\n")
     # A restore that was interrupted while it replaced the table of accounts leaves a server without one.
-    accounts = mariadb and bool(await connection.one(_ACCOUNTS))
-    replay = _begin(job) if job.logs else None
+    accounts = target.mariadb and bool(await target.connection.one(_ACCOUNTS))
+    await session.write(_REMEMBER_ACCOUNT if accounts else b"")
+    await feed(session, target.job.base[0])
+    await session.write(_KEEP_ACCOUNT if accounts else b"")
+    await session.write(b"\nFLUSH NO_WRITE_TO_BINLOG PRIVILEGES;\n")
+
+
+@asynccontextmanager
+async def _session(target: Target) -> AsyncIterator[Running]:
+    """A client session that is fed what the block writes; left without an error, it has carried out all of it."""
     try:
         async with (
-            defaults_file(job.staging, settings) as defaults,
             running(
-                client_command(client, str(defaults)),
-                stdin=True,
-                env=tool_environment(),
-                redact=secrets(settings),
+                target.session(), stdin=True, env=tool_environment(), redact=secrets(target.settings)
             ) as session,
             anyio.create_task_group() as tasks,
         ):
             tasks.start_soon(_ignore_output, session)
-            if job.base:
-                job.phase("load")
-                await _load(session, job.base[0], accounts=accounts)
-            else:
-                await session.write(_BEFORE)
-            if replay is not None:
-                await session.write(_new_history(replay, mariadb=mariadb, logs=logs))
-                job.phase("replay")
-                await _send_logs(binlog_command(binlog, mariadb=mariadb), session, job, replay)
-                # Temporary tables that the log left behind end with the session, without a word in the target's log.
-                await session.write(b"\nSET SESSION sql_log_bin=0;\n")
+            yield session
             await session.finish()
             tasks.cancel_scope.cancel()
     except ToolFailed as error:
-        explained = said_by_tool(error, settings)
+        explained = said_by_tool(error, target.settings)
         if explained is error:
             raise
         raise explained from error
-    if replay is None:
-        return RestoreEnd(job.position)
+
+
+async def replay_log(
+    target: Target, lead: Callable[[Target, Running], Awaitable[None]] | None = None
+) -> RestoreEnd:
+    """Replay the job's logs onto a server whose data stand at the job's position, and compare; its own log begins anew there.
+
+    *lead* is run before, by the session that replays.  Where the journal says that the replay had begun, it goes on.
+    """
+    settings, connection, job, mariadb = target.settings, target.connection, target.job, target.mariadb
+    here = await connection.variables("log_bin", "gtid_mode")
+    logs = is_on(here.get("log_bin", "OFF"))
+    replay = _begin(job, mariadb=mariadb)
+    known = job.position.facts.get("gtid", "").replace("\n", "") if job.position else ""
+    named = mariadb or (bool(known) and is_on(here.get("gtid_mode", "OFF")))
+    if known and not named:
+        job.emit_warning("the target's gtid_mode is OFF: what is replayed gets no GTIDs there")
+    resumed = target.journal is not None and target.journal.replaying
+    if resumed:
+        await _go_on(target, replay, known, told=logs and named)
+    elif target.journal is not None and mariadb:
+        replay.mark_rows = rows_are_there
+    before = await list_logs(connection) if logs and not named else []
+    history = b"" if resumed else await _new_history(target, known if named else "", logs=logs)
+    binlog = find_tool(settings.binlog, "binlog", mariadb=mariadb)
+    async with _session(target) as session:
+        await session.write(_BEFORE + f"DO GET_LOCK('{lock_name('replay')}', 0);\n".encode())
+        if lead is not None:
+            await lead(target, session)
+        await session.write(history)
+        if target.journal is not None and not resumed:
+            await session.write(replay_has_begun())
+        # With ROW a statement from the log that changes no row would not be logged again, and be missed by `audit`.
+        await session.write(b"SET SESSION sql_log_bin=1, binlog_format=MIXED;\n")
+        job.phase("replay")
+        await _send_logs(binlog_command(binlog, mariadb=mariadb, named=named), session, job, replay)
+        # Temporary tables that the log left behind end with the session, without a word in the target's log.
+        await session.write(b"\nSET SESSION sql_log_bin=0;\n")
     if logs:
         job.phase("verify")
+        if not named:
+            replay.sent = Sent(replay.sent.transactions, "", [("", 1, replay.sent.transactions)])
         await _compare(settings, connection, replay, before, job)
+        if named and not mariadb:
+            await _compare_gtids(connection, known, replay)
     return RestoreEnd(
         replay.position,
         replay.last_time,
@@ -200,21 +384,48 @@ async def _restore(settings: MySQLSettings, connection: MySQLConnection, job: Re
     )
 
 
-def _begin(job: RestoreJob) -> Replay:
+async def _go_on(target: Target, replay: Replay, known: str, *, told: bool) -> None:
+    """Find out how far an interrupted replay came; raise `SourceRefused` where that cannot be told."""
+    connection, mariadb, journal = target.connection, target.mariadb, target.journal
+    assert journal is not None
+    if not told:
+        raise SourceRefused(
+            "the replay cannot be resumed: the target has no log with GTIDs, which would say how far it came",
+            hint=BEGIN_ANEW,
+        )
+    await take_lock(
+        connection,
+        "replay",
+        "the target still carries out what the interrupted restore sent",
+        hint="Wait until it is done (SHOW PROCESSLIST), then resume again.",
+    )
+    await connection.execute("DO RELEASE_LOCK(%s)", (lock_name("replay"),))
+    rows = await connection.execute(_NOT_TRANSACTIONAL)
+    if rows:
+        raise SourceRefused(
+            "the replay cannot be resumed: of tables without transactions a statement may be half done",
+            hint=BEGIN_ANEW,
+            tables=", ".join(str(row["name"]) for row in rows),
+        )
+    variable = "gtid_binlog_pos" if mariadb else "gtid_executed"
+    now = str((await connection.one(f"SELECT @@GLOBAL.{variable} AS now"))["now"]).replace("\n", "")
+    replay.executed = Executed(now, known, journal.has_rows if mariadb else None)
+    replay.mark_rows = rows_are_there if mariadb else None
+
+
+def _begin(job: RestoreJob, *, mariadb: bool) -> Replay:
     if job.position is None:
         raise SourceRefused("the snapshot does not say where the log continues it")
     if job.goal is not None:
         Cut(job.goal, job.position)  # raises where that is no goal, while nothing is loaded yet
-    return Replay(job.position, job.goal, parse_gtid_text(job.position.facts.get("gtid", "")))
+    gtids = parse_gtid_text(job.position.facts.get("gtid", "")) if mariadb else {}
+    return Replay(job.position, job.goal, gtids)
 
 
-def client_command(tool: str, defaults: str) -> list[str]:
-    return [tool, f"--defaults-file={defaults}", "--binary-mode", "--batch", "--max-allowed-packet=1G"]
-
-
-def binlog_command(tool: str, *, mariadb: bool) -> list[str]:
+def binlog_command(tool: str, *, mariadb: bool, named: bool = True) -> list[str]:
     # It would miss the GTIDs before the first extent; continuity was proven when the extents were taken.
-    return [tool, "--no-defaults", *(["--loose-skip-gtid-strict-mode"] if mariadb else []), "-"]
+    words = ["--loose-skip-gtid-strict-mode"] if mariadb else [] if named else ["--skip-gtids"]
+    return [tool, "--no-defaults", *words, "-"]
 
 
 async def _ignore_output(session: Running) -> None:
@@ -224,39 +435,19 @@ async def _ignore_output(session: Running) -> None:
             pass
 
 
-async def _load(session: Running, stream: StoredStream, *, accounts: bool) -> None:
-    """Feed the dump; the sandbox comment of newer dump tools, which older clients choke on, is left out."""
-    await session.write(_BEFORE + (_REMEMBER_ACCOUNT if accounts else b""))
-    longest = max(map(len, _SANDBOX))
-    head: bytes | None = b""
-    async with closing(stream.read()) as blocks:
-        async for block in blocks:
-            if head is not None:
-                head += block
-                if len(head) < longest:
-                    continue
-                block, head = _without_sandbox(head), None
-            await session.write(block)
-    await session.write(_without_sandbox(head or b""))
-    await session.write(_KEEP_ACCOUNT if accounts else b"")
-    await session.write(b"\nFLUSH NO_WRITE_TO_BINLOG PRIVILEGES;\n")
-
-
-def _without_sandbox(head: bytes) -> bytes:
-    for comment in _SANDBOX:
-        head = head.removeprefix(comment)
-    return head
-
-
-def _new_history(replay: Replay, *, mariadb: bool, logs: bool) -> bytes:
-    """The target's own log begins anew, at the GTID state of the dump: right before the replay, and by the same session."""
-    # With ROW a statement from the log that changes no row would not be logged again, and be missed by `audit`.
-    words = b"SET SESSION sql_log_bin=1, binlog_format=MIXED;\n"
-    if mariadb:
-        gtids = gtid_text(replay.gtids)
-        words += f"RESET MASTER;\nSET GLOBAL gtid_binlog_state='{gtids}';\n".encode() if logs else b""
-        words += f"SET GLOBAL gtid_slave_pos='{gtids}';\n".encode()
-    return words
+async def _new_history(target: Target, known: str, *, logs: bool) -> bytes:
+    """The target's own log begins anew, at the GTID state *known*: right before the replay, and by the same session."""
+    if target.mariadb:
+        words = f"RESET MASTER;\nSET GLOBAL gtid_binlog_state='{known}';\n" if logs else ""
+        return (words + f"SET GLOBAL gtid_slave_pos='{known}';\n").encode()
+    if not known or not logs:
+        return b""
+    try:
+        await target.connection.one("SHOW BINARY LOG STATUS")
+        words = "RESET BINARY LOGS AND GTIDS"
+    except SourceRefused:  # before 8.2 it has another name
+        words = "RESET MASTER"
+    return f"{words};\nSET GLOBAL gtid_purged='{known}';\n".encode()
 
 
 async def _send_logs(command: list[str], session: Running, job: RestoreJob, replay: Replay) -> None:
@@ -300,4 +491,24 @@ async def _compare(
     if parts:
         job.emit_warning(
             f"{parts} transaction(s) over tables with and without transactions stand in two parts in the target's log"
+        )
+
+
+async def _compare_gtids(connection: MySQLConnection, known: str, replay: Replay) -> None:
+    """Raise unless the target has executed just what the full had and what was sent (MySQL)."""
+    runs = [
+        f"{uuid.UUID(hex=source.replace('-', ''))}:{first}-{last}" for source, first, last in replay.sent.runs
+    ]
+    expected = ",".join([known, *runs])
+    row = await connection.one(
+        "SELECT GTID_SUBSET(%s, @@GLOBAL.gtid_executed) AND GTID_SUBSET(@@GLOBAL.gtid_executed, %s) AS same,"
+        " @@GLOBAL.gtid_executed AS executed",
+        (expected, expected),
+    )
+    if not row["same"]:
+        raise ToolFailed(
+            "the target's gtid_executed is not that of what was restored",
+            hint="Do not use this server; restore into a fresh one.",
+            executed=str(row["executed"]).replace("\n", ""),
+            expected=expected,
         )

@@ -183,7 +183,8 @@ async def definitions(server: Server) -> dict[str, Any]:
         "events": "SELECT event_name, event_definition, status, execute_at, interval_value FROM information_schema.events ORDER BY 1",
         "keys": "SELECT table_name, constraint_name, referenced_table_name FROM information_schema.referential_constraints"
         " WHERE constraint_schema = 'world' ORDER BY 1",
-        "users": "SELECT Host, User, Priv FROM mysql.global_priv WHERE User IN ('ana', 'reporting', 'backup') ORDER BY 1, 2",
+        "users": "SELECT Host, User, JSON_REMOVE(Priv, '$.password_last_changed') FROM mysql.global_priv"
+        " WHERE User IN ('ana', 'reporting', 'backup') ORDER BY 1, 2",
         "ana": "SHOW GRANTS FOR 'ana'@'%'",
         "sequence": "SELECT next_not_cached_value FROM world.counter",
     }.items():

@@ -134,6 +134,9 @@ async def bring_back(
     until: int | None = None,
     goal: Goal | None = None,
     force: bool = False,
+    resume: bool = False,
+    only: Sequence[str] = (),
+    ident: str = "this",
     phase: Callable[[str], None] = lambda _: None,
     warn: Callable[[str], None] = lambda _: None,
 ) -> RestoreEnd:
@@ -148,6 +151,9 @@ async def bring_back(
             staging=Path(staging),
             goal=goal if until is None else Goal(until),
             force=force,
+            resume=resume,
+            only=only,
+            ident=ident,
             phase=phase,
             emit_warning=warn,
         )

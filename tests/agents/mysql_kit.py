@@ -26,7 +26,7 @@ from strandline.agents.base import (
 )
 from strandline.agents.closing import closing
 from strandline.agents.mysql import MySQLAgent, MySQLSettings
-from strandline.agents.process import single
+from strandline.engine.ops.operation import root_cause
 
 from ..mariadb import Server
 
@@ -123,7 +123,7 @@ async def read_streams(capture: Capture, width: int, on_block: Callable[[bytes],
                 tasks.start_soon(read, next(numbers), stream)
                 await places.acquire()
     except BaseExceptionGroup as group:
-        raise single(group) from None
+        raise root_cause(group) from None  # several readers may hear of one failure
     return [kept[number] for number in sorted(kept)]
 
 

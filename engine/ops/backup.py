@@ -242,7 +242,7 @@ class Backup:
         if (guard := repo.guard()) is not None:
             await guard.ready()  # before a database is asked for anything
         started = self.now()
-        history = await (self.history(repo) if self.history else self._history(repo, started))
+        history = await (self.history(repo) if self.history else self.look_back(repo, started))
         if self.mode == "log" and history.chain is None:
             raise NoFull("there is no full backup that a log backup could continue")
         if self.mode == "log":
@@ -266,8 +266,8 @@ class Backup:
         self.warnings.append(message)
         self.emit(Warned(self.series, message))
 
-    async def _history(self, repo: Repository, now: int) -> History:
-        """Look back no further than is needed: a series may have a name for each minute of years."""
+    async def look_back(self, repo: Repository, now: int) -> History:
+        """What the series has.  Look back no further than is needed: a series may have a name for each minute of years."""
         last: SnapshotName | None = None
         seen: set[str] = set()
         for since in looks_back(now, await self._known(repo)):

@@ -1,5 +1,8 @@
 """Where a series' log ends, as somebody knows it who stores it piece by piece: what lies there need not be read each time.
 
+Where nothing is known yet, that is the newest snapshot; if it is a full, the last log before it, or what lies between could never be
+restored.  If the source has thrown that away it is the full after all.
+
 One listing, from our last snapshot on, shows what others have stored meanwhile.  It is read, once, and counts by its position alone: a
 log that continues ours without a gap is where we go on; any other is as if it were not there, so that whatever lies between is stored
 too, and every moment of it can be restored.  A full of this log is what our next logs name as their base.
@@ -13,15 +16,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from typing import NamedTuple
 
 from ...store.errors import ObjectMissing
 from ..base.errors import Damaged
 from ..format.names import parse_snapshot
 from ..format.snapshot import PositionRecord, Snapshot
+from ..plan.chain import Order
 from ..repo.repository import Repository
-from ..repo.snapshots import SnapshotName, list_loose, load_loose
-from .backup import BackupResult, History
+from ..repo.snapshots import SnapshotName, list_loose, load_loose, looks_back
+from .backup import Backup, BackupResult, History
+
+FULLS = 16
+"""Snapshots among which the last log before a full is looked for."""
 
 LOOK = 300.0
 """Seconds from one listing that begins at the base to the next."""
@@ -30,17 +38,20 @@ LOOK = 300.0
 class _Full(NamedTuple):
     utc: str
     id: str
-    position: PositionRecord | None = None
+    order: Order = ()
 
 
 class ChainEnd:
     """*snapshot* is what the next log continues; None until something was stored.
 
+    *bridges*: what comes first is the log before a full that is there already; *bridging* off: it is not asked for.
     *others*: how many logs that are not ours the last `history` has found.  *damaged* is told of what cannot be read.
     """
 
     def __init__(self, series: str, clock: Callable[[], float], damaged: Callable[[str], None]) -> None:
         self.snapshot: Snapshot | None = None
+        self.bridging = True
+        self.bridges = False
         self.others = 0
         self._series = series
         self._clock = clock
@@ -62,6 +73,35 @@ class ChainEnd:
         self._seen.add(result.name)
         self._base = _Full(*(parts[1:] if snapshot.mode == "full" else (snapshot.base_utc, snapshot.base)))
 
+    async def begin(self, job: Backup, repo: Repository) -> History:
+        """What the series had before us."""
+        now = job.now()
+        history = await job.look_back(repo, now)
+        full, name = history.chain, history.newest
+        log = None
+        if self.bridging and full is not None and name is not None and full.mode == "full":
+            log = await self._log_before(repo, name, full, now)
+        self.bridges = log is not None
+        return history if log is None else replace(history, chain=log, full=log.base, base=log.base_utc)
+
+    async def _log_before(
+        self, repo: Repository, name: SnapshotName, full: Snapshot, now: int
+    ) -> Snapshot | None:
+        """The last log before *full*, if it ends before that, on the same timeline."""
+        if full.position is None:
+            return None
+        self._fulls = [_Full(name.utc, full.id, full.position.order)]
+        names = await list_loose(repo.store, self._series, since=looks_back(now, "")[-2])
+        for before in reversed([one for one in names if one < name][-FULLS:]):
+            one = await self._load(repo, before)
+            position = None if one is None else one.position
+            if one is None or position is None or position.timeline != full.position.timeline:
+                return None
+            if one.mode == "log":
+                return one if position.order < full.position.order else None
+            self._fulls.append(_Full(before.utc, one.id, position.order))
+        return None
+
     async def history(self, repo: Repository) -> History:
         """What the series has by now."""
         looks = self._looked is None or self._clock() - self._looked >= LOOK
@@ -75,7 +115,7 @@ class ChainEnd:
         if looks:
             self._looked, self._seen = self._clock(), set()
         self._seen |= {one.name for one in names}
-        self._newest = max(self._newest, *names)
+        self._newest = max([self._newest, *names])
         self._take([(name, one) for name, one in found if one is not None])
         return History(self._newest, self.snapshot, self._number, self._base.id, self._base.utc)
 
@@ -89,19 +129,22 @@ class ChainEnd:
 
     def _take(self, found: list[tuple[SnapshotName, Snapshot]]) -> None:
         end = self._end
-        ours = [one for one in found if one[1].position and one[1].position.timeline == end.timeline]
-        self._fulls += [_Full(name.utc, one.id, one.position) for name, one in ours if one.mode == "full"]
-        logs = [(_first(one), one) for _, one in ours if one.mode == "log"]
+        logs: list[tuple[Order, Order, Snapshot]] = []
+        for name, one in found:
+            if one.position is None or one.position.timeline != end.timeline:
+                continue
+            if one.mode == "full":
+                self._fulls.append(_Full(name.utc, one.id, one.position.order))
+            else:
+                logs.append((_first(one), one.position.order, one))
         self.others = len(logs)
-        for first, log in sorted(logs, key=lambda one: one[0]):
-            assert log.position is not None
-            if first <= self._end.order < log.position.order:
+        for first, order, log in sorted(logs, key=lambda one: one[:2]):
+            if first <= self._end.order < order:
                 self.snapshot = log
-        self._number = max(self._number, *(one.number for _, one in found), 0)
-        for full in sorted(self._fulls):
-            if full.position is not None and full.position.order <= self._end.order:
-                self._fulls.remove(full)
-                self._base = max(self._base, full)
+        self._number = max([self._number, *(one.number for _, one in found)])
+        passed = [one for one in self._fulls if one.order <= self._end.order]
+        self._fulls = [one for one in self._fulls if one not in passed]
+        self._base = max([self._base, *passed], key=lambda one: one.utc)
 
     @property
     def _end(self) -> PositionRecord:
@@ -110,7 +153,7 @@ class ChainEnd:
         return self.snapshot.position
 
 
-def _first(log: Snapshot) -> tuple[int | str, ...]:
+def _first(log: Snapshot) -> Order:
     """Where in the log it begins; its end, if it has nothing of it."""
     assert log.position is not None
     firsts = [one.extent.first.order for one in log.streams if one.extent is not None]

@@ -26,6 +26,7 @@ import time
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
@@ -205,8 +206,8 @@ class _Follower:
 
     async def _piece(self, tail: Tail) -> Snapshot:
         self.pending = True
-        history = self.end.history if self.end.snapshot else None
-        job = self._job(mode="log", agent=_Tailed(self.wish.agent, tail), history=history)
+        job = self._job(mode="log", agent=_Tailed(self.wish.agent, tail))
+        job.history = self.end.history if self.end.snapshot else partial(self.end.begin, job)
         result = await job.run(self._pass_on)
         if self.end.others and not self.troubles:  # else it may be ours, and only the answer was lost
             self._warn(
@@ -266,7 +267,12 @@ class _Follower:
                 cause = BrokenChain(f"the log stays unreadable: {root}")
         if cause is not root:
             cause.__cause__ = root
-        if isinstance(cause, BrokenChain | NoFull) and self.on_gap == "full":
+        if isinstance(cause, BrokenChain) and self.end.snapshot is None and self.end.bridges:
+            self._warn(
+                f"what was logged before the last full is gone: {cause}; its log is followed from there"
+            )
+            self.end.bridging = False
+        elif isinstance(cause, BrokenChain | NoFull) and self.on_gap == "full":
             await self._full(cause)
         elif isinstance(cause, SourceFailed) and not isinstance(cause, BrokenChain):
             await self._pause(cause)

@@ -142,7 +142,7 @@ async def test_a_piece_is_a_listing_and_a_put_and_another_put_if_it_is_large(des
     await desk.follow(2 * LOOK + 1)
 
     first, *others = desk.stored()
-    assert first.requests == {"scan": 1, "get": 1, "put": 1}
+    assert first.requests == {"scan": 2, "get": 1, "put": 1}  # is there a log before the full?
     assert all(one.requests == {"scan": 1, "put": 1} for one in others if one.size < 100_000)
     assert [one.requests for one in others if one.size > 100_000] == [{"scan": 1, "put": 2}]
     desk.paged.count_anew()
@@ -413,6 +413,38 @@ async def test_a_full_that_somebody_takes_meanwhile_leaves_no_gap_and_is_the_bas
     assert desk.warnings == []
 
 
+async def test_a_full_that_was_taken_while_nobody_followed_leaves_no_gap(desk: Desk) -> None:
+    desk.world.every(1, 60, lambda: desk.source.commit(b"x"))
+    await desk.follow(20.5)
+    await desk.world.sleep(10)
+    await desk.full()
+    await desk.world.sleep(10)
+    newest = await desk.full()
+    await desk.world.sleep(10)
+
+    await desk.follow(60.5)
+
+    found = await survey(desk.repo, "s")
+    assert [one.gap for one in found.chains] == ["", "", ""]
+    assert [one.extents for one in found.chains] == [60, 30, 20]
+    assert (await bases(desk))[-1] == newest.snapshot.id
+    assert desk.warnings == []
+
+
+async def test_what_is_gone_before_the_last_full_is_said_and_the_full_is_followed(desk: Desk) -> None:
+    desk.world.every(1, 20, lambda: desk.source.commit(b"x"))
+    await desk.follow(20.5)
+    desk.source.purge()
+    await desk.full()
+    desk.source.commit(b"after")
+
+    await desk.follow(30)
+
+    assert await desk.logs() == desk.whole(21)
+    (warning,) = desk.warnings
+    assert "what was logged before the last full is gone: the server has thrown away" in warning
+
+
 async def test_a_full_that_took_long_is_the_base_after_the_next_look(desk: Desk) -> None:
     slow, done = SlowAgent([("a", "dump", FULL)]), anyio.Event()
     taken: list[strandline.BackupResult] = []
@@ -479,6 +511,21 @@ async def test_a_snapshot_that_cannot_be_read_is_passed_over(desk: Desk) -> None
     assert "cannot be read and is passed over" in warning
     (planted,) = [one for one in await desk.repo.snapshots("s") if one.id == "f" * 16]
     await desk.paged.delete(planted.name)
+
+
+async def test_a_snapshot_of_ours_that_somebody_removes_does_not_stop_it(desk: Desk) -> None:
+    async def remove() -> None:
+        for name in (await desk.repo.snapshots("s"))[1:]:
+            await desk.paged.delete(name.name)
+
+    desk.world.every(1, 40, lambda: desk.source.commit(b"x"))
+    desk.world.at(20.5, remove)
+
+    await desk.follow(41)
+
+    (chain,) = (await survey(desk.repo, "s")).chains
+    assert "nothing is stored between at 0 and" in chain.gap
+    assert desk.stored()[-1].position == "at 40"
 
 
 async def test_two_followers_of_one_series_lose_nothing(desk: Desk) -> None:

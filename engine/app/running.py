@@ -55,7 +55,7 @@ class _Run:
             if self._context.debug:
                 self._context.err.print_exception()
             if isinstance(cause, KeyboardInterrupt | Interrupted):
-                if self._completed:
+                if self._completed or self._context.ending:
                     return self._context.exit_code
                 return self._fail("interrupted", exits.INTERRUPTED, NOTHING_LEFT)
             if self._signal:

@@ -205,11 +205,11 @@ class _Follower:
         )
 
     async def _piece(self, tail: Tail) -> Snapshot:
-        self.pending = True
+        doubtful, self.pending = self.pending, True
         job = self._job(mode="log", agent=_Tailed(self.wish.agent, tail))
         job.history = self.end.history if self.end.snapshot else partial(self.end.begin, job)
         result = await job.run(self._pass_on)
-        if self.end.others and not self.troubles:  # else it may be ours, and only the answer was lost
+        if self.end.others and not doubtful:  # else it may be ours, and only the answer was lost
             self._warn(
                 "another process stores this log too: nothing is lost by it, but some of it is stored twice; "
                 "let one of them follow it"

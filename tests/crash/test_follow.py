@@ -12,6 +12,7 @@ from typing import Any
 import anyio
 import pytest
 from anyio.lowlevel import checkpoint
+from strandline.engine.base.events import Event, Warned
 from strandline.engine.format.keyslot import Argon2
 from strandline.engine.ops import rolling
 from strandline.engine.repo.keys import Key
@@ -25,7 +26,7 @@ from strandline.store.retry import RetryingStore
 import strandline
 
 from ..fakes import check_clean, restored
-from ..tails import FollowedAgent, World
+from ..tails import FollowedAgent, World, follow_into
 
 KEY = Key.passphrase("crash")
 CHEAP = Argon2(memory_kib=64, iterations=1, lanes=1)
@@ -126,14 +127,15 @@ async def test_cancelled_anywhere_it_leaves_nothing_and_what_came_is_stored(tmp_
         for turn in range(20):
             source.world.every(1, 10_000, lambda: source.commit(b"entry %d" % len(source.log)))
 
+            told: list[Event] = []
+            staging = tmp_path / "staging"
             async with anyio.create_task_group() as tasks:
-                tasks.start_soon(
-                    lambda: source.world.follow(repo, source, seconds=1e9, staging=tmp_path / "staging")
-                )
+                tasks.start_soon(partial(follow_into, told, repo, source, source.world, staging=staging))
                 for _ in range(int(1.4**turn)):
                     await checkpoint()
                 tasks.cancel_scope.cancel()
 
+            assert not any(isinstance(one, Warned) for one in told)
             assert source.open_tails == 0
             assert list((tmp_path / "staging").iterdir()) == []
             assert [one for one in asyncio.all_tasks() if one is not asyncio.current_task()] == []

@@ -34,7 +34,7 @@ import strandline
 
 from ..fakes import FakeAgent, check_clean, restored
 from ..pages import PagedStore
-from ..tails import FollowedAgent, World
+from ..tails import FollowedAgent, World, follow_into
 
 KEY = Key.passphrase("follow")
 CHEAP = Argon2(memory_kib=64, iterations=1, lanes=1)
@@ -342,6 +342,28 @@ async def test_a_piece_that_the_store_did_not_take_is_tried_once_more_at_the_end
     desk.faulty.fail_before(kind="put", times=1)
     await desk.follow(5.41)
     assert await desk.logs() == {"log/0": b"one", "log/1": b"two"}
+
+
+async def test_what_is_committed_while_it_is_cancelled_is_not_taken_for_somebody_elses(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put, scope = desk.paged.put, anyio.CancelScope()
+
+    async def put_and_cancel(name: str, data: bytes) -> None:
+        await put(name, data)
+        if desk.source.log:
+            scope.cancel()
+
+    monkeypatch.setattr(desk.paged, "put", put_and_cancel)
+    desk.world.at(5, lambda: desk.source.commit(b"one"))
+
+    with scope:
+        await follow_into(desk.told, desk.repo, desk.source, desk.world)
+
+    assert desk.warnings == []
+    assert await desk.logs() == {"log/0": b"one"}
+    (chain,) = (await survey(desk.repo, "s")).chains
+    assert chain.extents == 1
 
 
 async def test_a_store_that_hangs_is_not_waited_for_longer_than_the_grace(

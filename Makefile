@@ -6,11 +6,12 @@ READY := $(VENV)/.installed
 TYPES := build/types
 FOLDERS := agents chunker engine store
 SECONDS ?= 10
+MINUTES ?= 5
 
-.PHONY: help setup packages test lint types sanitize unit pitr demo bench clean
+.PHONY: help setup packages test lint types sanitize unit pitr chaos-follow demo bench clean
 
 help: ## say this
-	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 16
+	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
 
 setup: $(READY) ## make .venv, with this tree and its tools in it
 
@@ -49,6 +50,10 @@ unit: $(READY) ## run the tests, two files at once; PYTEST_ARGS="-k name" to cho
 pitr: packages ## restore a busy database to GOALS=200 random goals; SEED=n again
 	@$(MAKE) --no-print-directory setup
 	@STRANDLINE_TEST_GOALS=$(or $(GOALS),200) STRANDLINE_SEED=$(SEED) $(BIN)/pytest tests/pitr -s
+
+chaos-follow: packages ## kill and cut around `strandline follow`; MINUTES=60 for long, SEED=n again
+	@$(MAKE) --no-print-directory setup
+	@STRANDLINE_TEST_CHAOS_SECONDS=$$(( $(MINUTES) * 60 )) $(if $(SEED),STRANDLINE_SEED=$(SEED)) $(BIN)/pytest -s -k chaos tests/test_mariadb_follow.py
 
 demo: packages ## see it work, on a database of its own
 	@$(MAKE) --no-print-directory setup

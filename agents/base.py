@@ -266,8 +266,9 @@ class Agent(Protocol):
         transaction's name.  Pure."""
         raise SourceRefused(f"a {cls.kind} source's transactions have no names")
 
-    async def place_now(self) -> tuple[Position, int]:
-        """Where the log stands now, at a transaction's end, and the source's clock (µs UTC); *timeline* is left empty."""
+    async def place_now(self, since: Position | None = None) -> tuple[Position, int]:
+        """Where the log stands now, at a transaction's end, and the source's clock (µs UTC); *timeline* is left empty.  Raise `ChainBroken`
+        where that can be seen not to be in the log that *since*, the stored chain's end, is a place in."""
         raise SourceRefused(f"a {self.kind} source has no log")
 
     def follow(self, staging: Path) -> AbstractAsyncContextManager[Tail]:

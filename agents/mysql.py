@@ -30,7 +30,7 @@ from .errors import SourceRefused
 from .mysql_checks import examine_server
 from .mysql_connect import MySQLSettings, connected
 from .mysql_dump import DumpCapture
-from .mysql_log import log_capture
+from .mysql_extents import log_capture
 from .mysql_physical import physical_capture
 from .mysql_physical_restore import restore_physical
 from .mysql_places import find_place, has_passed, place_now
@@ -97,6 +97,6 @@ class MySQLAgent(Agent):
     def has_passed(cls, position: Position, transaction: str) -> bool:
         return has_passed(position, transaction)
 
-    async def place_now(self) -> tuple[Position, int]:
+    async def place_now(self, since: Position | None = None) -> tuple[Position, int]:
         async with connected(self._settings) as connection:
-            return await place_now(self._settings, connection)
+            return await place_now(self._settings, connection, since)

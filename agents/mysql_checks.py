@@ -25,7 +25,8 @@ from anyio import to_thread
 from .base import Observation, Position, Severity
 from .errors import AccessDenied, AgentError, ChainBroken, SourceUnreachable, ToolMissing
 from .mysql_connect import MySQLConnection, MySQLSettings, connected
-from .mysql_log import find_chain_end, log_status
+from .mysql_extents import check_chain
+from .mysql_log import log_status
 from .mysql_server import NOT_TRANSACTIONAL, Server, is_on, look
 from .mysql_tools import Purpose, find_tool
 
@@ -308,7 +309,7 @@ async def check_expiry(sight: Sight) -> AsyncIterator[Observation]:
     if sight.since is None:
         return
     try:
-        await find_chain_end(sight.settings, sight.connection, sight.since)
+        await check_chain(sight.settings, sight.connection, sight.server, sight.since)
     except ChainBroken as error:
         yield Observation("error", "expiry", f"The stored chain cannot be continued: {error}.", error.hint)
         return

@@ -1,7 +1,7 @@
 """Places in the binary log by their names: positions as the server prints them, and transactions by their GTIDs.
 
-MariaDB's stored positions tell the last GTID of each domain, so whether a transaction lies before one is a comparison of numbers.  MySQL's
-do not tell their GTIDs: there a place is named by file and offset.
+Stored positions tell the GTIDs before them: MariaDB's the last of each domain, so that whether a transaction lies before one is a
+comparison of numbers, MySQL's the set of all.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ from collections.abc import Sequence
 from .base import LogExtent, Position
 from .errors import ChainBroken, SourceRefused
 from .mysql_connect import MySQLConnection, MySQLSettings
-from .mysql_log import describe_file, find_chain_end, log_end, log_position, ordinal_of
+from .mysql_gtid import GtidSet
+from .mysql_log import describe_file, find_chain_end, generation_of, log_position, log_status, place_in
 from .mysql_replay import Missing, parse_transactions
 from .mysql_server import Server, server_time
 
@@ -25,20 +26,25 @@ def find_place(text: str, extents: Sequence[LogExtent]) -> Position:
     if named is None:
         raise SourceRefused(f"{text!r} is no position", hint="Write it like binlog.000012:4567.")
     file, offset = named.groups()
-    order = (ordinal_of(file), int(offset))
-    found = {
-        extent.first.timeline
-        for extent in extents
-        if _base(extent.first.text) == _base(text) and extent.first.order <= order <= extent.next.order
-    }
-    if not found:
+    places = {}
+    for extent in extents:
+        if _base(extent.first.text) == _base(text) or _base(extent.next.text) == _base(text):
+            # Where a chain goes on in another server's log, what lies before that place in it is no part of the chain.
+            generation, joined = generation_of(extent.next), extent.next.facts.get("joined")
+            first = extent.first
+            if joined and generation != generation_of(first):
+                first = log_position(first.timeline, *place_in(joined), generation)
+            place = log_position(first.timeline, file, int(offset), generation)
+            if first.order <= place.order <= extent.next.order:
+                places[(place.timeline, place.order)] = place
+    if not places:
         raise SourceRefused(f"nothing that is stored holds {text}")
-    if len(found) > 1:
+    if len(places) > 1:
         raise SourceRefused(
-            f"{text} is a place in {len(found)} logs: the server's log was begun anew in between",
+            f"{text} is a place in {len(places)} logs: the server's log was begun anew in between, or another server's goes on",
             hint="Name a transaction (--gtid) or a moment (--at) instead.",
         )
-    return log_position(found.pop(), file, int(offset), {})
+    return places.popitem()[1]
 
 
 def has_passed(position: Position, transaction: str) -> bool:
@@ -47,20 +53,31 @@ def has_passed(position: Position, transaction: str) -> bool:
     if "gtid" not in position.facts:
         raise SourceRefused(
             f"the GTIDs before {position.text} are not known",
-            hint="Of MySQL they are not stored, for now: name a position (--position), a moment (--at) or a mark.",
+            hint="The server gave none, or the backup is an older one: name a position (--position), a moment (--at) or a mark.",
         )
     return not Missing(transaction, position.facts["gtid"])
 
 
-async def place_now(settings: MySQLSettings, connection: MySQLConnection) -> tuple[Position, int]:
-    """Where the server's log stands, at a transaction's end, and its clock, µs UTC, not later than that."""
+async def place_now(
+    settings: MySQLSettings, connection: MySQLConnection, since: Position | None = None
+) -> tuple[Position, int]:
+    """Where the server's log stands, at a transaction's end, and its clock, µs UTC, not later than that.  Raise `ChainBroken` where that is
+    not the log of *since* any more."""
+    if since is not None:
+        await find_chain_end(settings, connection, since)
     time = await server_time(connection)
-    file, offset = await log_end(connection)
+    status = await log_status(connection)
+    if not status:
+        raise SourceRefused("the server writes no binary log", hint="Set log_bin, and take a full backup.")
+    file, offset = str(status["File"]), int(status["Position"])
     description = await describe_file(settings, file)
     facts = {"epoch": description.fingerprint, "time": str(time)}
+    facts |= {} if since is None else generation_of(since)
     if connection.is_mariadb:
         row = await connection.one("SELECT BINLOG_GTID_POS(%s, %s) AS gtid", (file, offset))
         facts["gtid"] = str(row["gtid"] or "")
+    elif "Executed_Gtid_Set" in status:
+        facts["gtid"] = str(GtidSet.parse(str(status["Executed_Gtid_Set"] or "")))
     return log_position("", file, offset, facts), time
 
 
@@ -97,8 +114,9 @@ async def place_full(
         return position, ""
     try:
         await find_chain_end(settings, connection, since)
-        if since.order > position.order:
+        goes_on = log_position(since.timeline, file, offset, facts | generation_of(since))
+        if since.order > goes_on.order:
             raise ChainBroken(f"the server's log ends at {file}:{offset}, before what was already taken")
     except ChainBroken as broken:
         return position, str(broken)
-    return log_position(since.timeline, file, offset, facts), ""
+    return goes_on, ""

@@ -25,7 +25,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from contextlib import aclosing
 from dataclasses import dataclass, field
 
-from .base import BLOCK, Goal, Position, RestoreJob, StoredStream
+from .base import BLOCK, Goal, LogExtent, Position, RestoreJob, StoredStream
 from .binlog import (
     FORMAT_DESCRIPTION,
     MAGIC,
@@ -41,7 +41,8 @@ from .binlog_client import dump_events
 from .closing import closing
 from .errors import GoalNotReached, LogDamaged, SourceRefused, ToolFailed
 from .mysql_connect import MySQLSettings, connected
-from .mysql_log import LogFile, log_position, place_of
+from .mysql_gtid import GtidSet
+from .mysql_log import LogFile, generation_of, log_position, place_of
 
 _ROWS_APART = (b"COMMIT", b"SET SESSION sql_log_bin=0", b"BEGIN")
 _ROWS_DONE = (b"SET SESSION sql_log_bin=1",)
@@ -50,9 +51,6 @@ BEGIN_ANEW = "Begin anew: into a fresh server, or with --force."
 _TEMPORARY = re.compile(rb"CREATE\s+(OR\s+REPLACE\s+)?TEMPORARY\s", re.IGNORECASE)
 
 _MARIA_NAME = re.compile(r"[0-9]{1,10}-[0-9]{1,10}-[0-9]{1,20}")
-_MYSQL_NAMES = re.compile(
-    r"([0-9a-fA-F]{8}(?:-?[0-9a-fA-F]{4}){3}-?[0-9a-fA-F]{12})((?::[0-9]{1,19}(?:-[0-9]{1,19})?)+)"
-)
 
 
 @dataclass(slots=True)
@@ -293,15 +291,16 @@ def parse_transactions(text: str) -> tuple[set[str], dict[str, list[tuple[int, i
     for part in filter(None, (one.strip() for one in text.split(","))):
         if _MARIA_NAME.fullmatch(part):
             maria.add("-".join(str(int(word)) for word in part.split("-")))
-        elif match := _MYSQL_NAMES.fullmatch(part):
-            some = runs.setdefault(match[1].replace("-", "").lower(), [])
-            for first, last in re.findall(r":(\d+)(?:-(\d+))?", match[2]):
-                some.append((int(first), int(last or first)))
-        else:
+            continue
+        try:
+            found = GtidSet.parse(part)
+        except SourceRefused:
             raise SourceRefused(
                 f"{part!r} is no transaction's name",
                 hint="Give a GTID: 0-1-4711 of MariaDB, 3e11fa47-71ca-11e1-9e33-c80aa9429562:23 of MySQL.",
-            )
+            ) from None
+        for source, some in found.runs():
+            runs.setdefault(source, []).extend(some)
     return maria, runs
 
 
@@ -353,14 +352,16 @@ async def _extent_events(
         raise LogDamaged("a stored log extent does not say what it is", stream=stream.name)
     splitter, verifier = EventSplitter(), BinlogVerifier()
     verifier.gtids = dict(replay.gtids)
-    (first, begin), (file, wanted) = place_of(extent.first), place_of(replay.position)
-    begin = begin if first == extent.file else 4
-    wanted = wanted if file == extent.file else 4
+    generation = generation_of(extent.next)
+    begin = _begin_of(stream, extent)
+    # Files of two servers may have one name: it is their order that tells them apart.
+    here = log_position("", extent.file, 0, generation).order[0] == replay.position.order[0]
+    wanted = place_of(replay.position)[1] if here else 4
     rows = _RowsApart(replay.mark_rows)
     executed = False
 
     def place(offset: int) -> Position:
-        return log_position(extent.first.timeline, extent.file, offset, {})
+        return log_position(extent.first.timeline, extent.file, offset, generation)
 
     async with closing(stream.read()) as blocks:
         async for block in blocks:
@@ -424,6 +425,12 @@ def _rows_are_missing(event: Event, verifier: BinlogVerifier, replay: Replay) ->
         )
     executed = replay.executed
     return verifier.creates and executed is not None and executed.lacks_rows(verifier.transaction)
+
+
+def _begin_of(stream: StoredStream, extent: LogExtent) -> int:
+    """The offset in its file at which *extent* begins; those that were stored first tell it by their first position only."""
+    file, offset = place_of(extent.first)
+    return int(stream.facts.get("start") or (offset if file == extent.file else 4))
 
 
 def _reach(replay: Replay, verifier: BinlogVerifier, position: Position) -> None:

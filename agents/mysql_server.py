@@ -24,6 +24,7 @@ _FACTS = (
 _VARIABLES = (
     "log_bin",
     "server_id",
+    "server_uuid",
     "hostname",
     "sync_binlog",
     "binlog_checksum",
@@ -85,6 +86,8 @@ async def look(connection: MySQLConnection, now: Callable[[], float]) -> Server:
         "server_id": variables.get("server_id", ""),
     }
     name = f"{variables.get('hostname', '')} ({connection.settings.place})"
+    if "server_uuid" in variables:
+        facts["server_uuid"] = variables["server_uuid"]
     facts["log_expiry"] = f"{expiry_of(variables):.0f}"
     history = connection.is_mariadb and connection.at_least(10, 11) and await _has_history(connection)
     return Server(SourceIdentity("mysql", name, connection.version, facts), variables, skew, history)

@@ -6,7 +6,7 @@ where its log ends and waits a moment until that has come too: the time before t
 missing.
 
 Where what is held does not answer (nothing is held yet, the chain goes on from elsewhere, more came than there is room for, the
-log was begun anew), the capture reads the server's log itself, as any log backup does (`mysql_log`), and the tail goes on from its end.
+log was begun anew), the capture reads the server's log itself, as any log backup does (`mysql_extents`), and the tail goes on from its end.
 So there is one way to catch up however far behind, in bounded memory, and no spool: what does not fit is read again.
 
 A connection that is lost is made anew, and what was held is read again then: a server that crashed may have lost the end of its log, and
@@ -27,17 +27,8 @@ from .base import Capture, CaptureRequest, Position, SourceIdentity, Tail
 from .binlog import FORMAT_DESCRIPTION, BinlogVerifier, Event
 from .errors import AgentError, ChainBroken, SourceRefused, SourceUnreachable
 from .mysql_connect import MySQLConnection, MySQLSettings, connected
-from .mysql_log import (
-    LogCapture,
-    Reading,
-    describe_file,
-    find_chain_end,
-    log_capture,
-    log_end,
-    ordinal_of,
-    place_of,
-    read_log,
-)
+from .mysql_extents import LogCapture, Reading, log_capture
+from .mysql_log import describe_file, find_chain_end, generation_of, log_end, ordinal_of, place_of, read_log
 from .mysql_server import check_before_logs, look, server_time
 
 ROOM = 8 << 20
@@ -154,7 +145,7 @@ class LogTail(Tail):
     def _hand_out(
         self, since: Position, source: SourceIdentity, time: int, warn: Callable[[str], None]
     ) -> tuple[LogCapture, tuple[int, int]]:
-        reading = Reading(since, _each(self._held[: self._cut]), time)
+        reading = Reading(since, _each(self._held[: self._cut]), time, generation=generation_of(since))
         capture = LogCapture(source, reading, partial(describe_file, self._settings), warn)
         return capture, (self._session, self._cut)
 
@@ -198,7 +189,7 @@ class LogTail(Tail):
         async with connected(self._settings) as connection:
             await find_chain_end(self._settings, connection, since)
         verifier: BinlogVerifier | None = None
-        async with aclosing(read_log(self._following, since, follow=True)) as events:
+        async with aclosing(read_log(self._following, *place_of(since), follow=True)) as events:
             async for file, event in events:
                 ended = False
                 if verifier is None:

@@ -7,14 +7,14 @@ that, or it is not the same log any more.
 from __future__ import annotations
 
 from ...agents.base import Agent
-from ...agents.errors import AgentError, SourceRefused
+from ...agents.errors import AgentError, ChainBroken, SourceRefused
 from ..base.clock import Now, system_now
 from ..base.errors import Refused
 from ..format.mark import Mark
 from ..format.snapshot import PositionRecord, Snapshot
 from ..repo.repository import Repository
 from .operation import source_failure
-from .records import position_record
+from .records import position_of, position_record
 
 
 async def mark(
@@ -25,12 +25,6 @@ async def mark(
     Raise `Refused` if the name is taken, the source has no log, or nothing is stored that its log could continue.
     """
     newest = await _newest(repo, series)
-    try:
-        place, time = await agent.place_now()
-    except SourceRefused as error:
-        raise Refused(str(error), hint=error.hint or "Restore its snapshots by their ids.") from error
-    except AgentError as error:
-        raise source_failure(error) from error
     end = None if newest is None else newest.position
     if end is None:
         raise Refused(
@@ -38,6 +32,16 @@ async def mark(
             hint="Take a full backup first: a mark is a place in the log that follows it.",
             source=series,
         )
+    try:
+        place, time = await agent.place_now(position_of(end))
+    except SourceRefused as error:
+        raise Refused(str(error), hint=error.hint or "Restore its snapshots by their ids.") from error
+    except ChainBroken as error:
+        raise Refused(
+            f"the stored log does not go on here: {error}", hint="Take a log backup, or a full one, first."
+        ) from error
+    except AgentError as error:
+        raise source_failure(error) from error
     record = position_record(place)
     assert record is not None
     if record.order < end.order or _began_anew(record, end):

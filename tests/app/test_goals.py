@@ -87,7 +87,7 @@ class ToyAgent(FakeAgent):
     def has_passed(cls, position: Position, transaction: str) -> bool:
         return int(position.order[0]) > int(transaction[1:])
 
-    async def place_now(self) -> tuple[Position, int]:
+    async def place_now(self, since: Position | None = None) -> tuple[Position, int]:
         return replace(position(len(self.log)), timeline=""), 1_795_342_500_000_000
 
     async def restore(self, job: RestoreJob) -> RestoreEnd:

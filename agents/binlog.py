@@ -73,7 +73,9 @@ class Event:
 
     @property
     def artificial(self) -> bool:
-        """Made for a replica; it does not stand in the file."""
+        """Made for a replica; it does not stand in the file, or not there."""
+        if self.type == MARIA_ENCRYPTION and not self.end:
+            return True  # said again to whoever begins in the middle
         return bool(self.flags & ARTIFICIAL) or self.type in (HEARTBEAT, HEARTBEAT_V2)
 
 
@@ -199,7 +201,8 @@ class BinlogVerifier:
         known = 1 <= event.type <= _LAST_MYSQL or _FIRST_MARIA <= event.type <= _LAST_MARIA
         if not known and not event.flags & IGNORABLE:
             raise LogDamaged("an event of the binary log is of an unknown type", type=event.type)
-        if event.type == MARIA_ENCRYPTION:
+        # The server decrypts for its clients, and marks this event as one that says nothing to them.
+        if event.type == MARIA_ENCRYPTION and not event.flags & IGNORABLE:
             raise LogDamaged(
                 "the binary log is encrypted", hint="Read it through the server, which decrypts it."
             )
@@ -250,11 +253,11 @@ class BinlogVerifier:
                 self.stopped = True
 
     def _query(self, event: Event, body: bytes) -> None:
-        if event.type == MARIA_QUERY_COMPRESSED:  # BEGIN and COMMIT are too short to be compressed
-            statement = b""
-        else:
-            _, _, schema, _, status = struct.unpack_from("<IIBHH", body)
-            statement = body[13 + status + schema + 1 :][:64].strip().upper()
+        _, _, schema, _, status = struct.unpack_from("<IIBHH", body)
+        statement = body[13 + status + schema + 1 :]
+        if event.type == MARIA_QUERY_COMPRESSED:
+            statement = _beginning(statement)
+        statement = statement[:64].strip().upper()
         begins = statement == b"BEGIN" or statement.startswith(b"XA START")
         if not self._open and begins:
             self._begin(event.timestamp * 1_000_000, "commit")
@@ -311,6 +314,16 @@ def query_event(like: Event, statement: bytes, *, checksums: bool) -> bytes:
     length = HEADER + len(body) + (4 if checksums else 0)
     raw = _HEAD.pack(like.timestamp, QUERY, like.server, length, like.end, 0) + body
     return raw + zlib.crc32(raw).to_bytes(4, "little") if checksums else raw
+
+
+def _beginning(compressed: bytes) -> bytes:
+    """The first bytes of a statement that MariaDB has compressed: a byte, the size in as many bytes as that byte's low bits say, zlib."""
+    if not compressed or compressed[0] & 0xF0 != 0x80:
+        raise LogDamaged("a compressed statement in the binary log is of an unknown kind")
+    try:
+        return zlib.decompressobj().decompress(compressed[1 + (compressed[0] & 7) :], 64)
+    except zlib.error as error:
+        raise LogDamaged(f"a compressed statement in the binary log cannot be read: {error}") from error
 
 
 class EventSplitter:

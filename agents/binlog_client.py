@@ -39,6 +39,9 @@ HEARTBEAT_SECONDS = 5
 SILENCE = 60.0
 """Seconds without a byte, heartbeats included, after which the server counts as gone."""
 
+LARGEST_START = 0xFFFFFFFF
+"""The last offset at which the server can be told to begin: four bytes of the command."""
+
 _FATAL, _DENIED = 1236, 1227
 _ENDED = (1053, 1317, 1927)  # shutdown, query and connection killed
 
@@ -71,7 +74,8 @@ async def dump_log(
     connection: MySQLConnection, file: str, start: int, *, server_id: int, follow: bool = False
 ) -> AsyncGenerator[tuple[str, Event], None]:
     """The log's events and the files that they stand in, from offset *start* of *file* on; each file's FORMAT_DESCRIPTION comes first.
-    To the log's end, or with *follow* for ever.  For a *start* beyond the description the server makes one up.
+    To the log's end, or with *follow* for ever.  For a *start* beyond the description the server makes one up, and it can be told one below
+    4 GiB only: for one that is higher, what lies before it is read and thrown away.
 
     With *server_id* 0 we are nobody's replica, and cannot follow; with another, the server ends any other client of that id.
     Afterwards the connection is of no more use; close it.
@@ -79,9 +83,10 @@ async def dump_log(
     await prepare_dump(connection)
     raw: Any = connection.raw
     flags = (0 if follow else _NON_BLOCK) | (_ANNOTATE_ROWS if connection.is_mariadb else 0)
-    payload = struct.pack("<IHI", start, flags, server_id) + file.encode()
+    skip = start if start > LARGEST_START else 0
+    payload = struct.pack("<IHI", 4 if skip else start, flags, server_id) + file.encode()
     await raw._execute_command(_COM_BINLOG_DUMP, payload)
-    described = False
+    described, offset = False, 4
     async with aclosing(_packets(raw._reader)) as packets:
         async for packet in packets:
             event = _event(packet, file)
@@ -92,13 +97,21 @@ async def dump_log(
             if event.type == ROTATE and event.artificial:
                 name = next_file(event, checksum=_has_checksum(event))
                 if name != file:
-                    file, described = name, False
+                    if offset < skip:
+                        raise LogDamaged(f"{file} is shorter than it was", size=offset, start=skip)
+                    file, described, skip = name, False, 0
                 continue
             if event.type == FORMAT_DESCRIPTION:
                 if described:
                     return  # the log was begun anew, with the same name
                 described = True
+                offset += len(event.raw)
             elif event.artificial:  # a GTID list, for those who begin in the middle
+                continue
+            elif offset < skip:
+                offset += len(event.raw)
+                if offset > skip:
+                    raise LogDamaged(f"no event of {file} begins at {skip}", next=offset)
                 continue
             yield file, event
 

@@ -75,7 +75,8 @@ async def place_now(
     facts |= {} if since is None else generation_of(since)
     if connection.is_mariadb:
         row = await connection.one("SELECT BINLOG_GTID_POS(%s, %s) AS gtid", (file, offset))
-        facts["gtid"] = str(row["gtid"] or "")
+        if row["gtid"] is not None:  # beyond 4 GiB of a file it cannot tell
+            facts["gtid"] = str(row["gtid"])
     elif "Executed_Gtid_Set" in status:
         facts["gtid"] = str(GtidSet.parse(str(status["Executed_Gtid_Set"] or "")))
     return log_position("", file, offset, facts), time

@@ -29,6 +29,7 @@ from .base import BLOCK, Goal, LogExtent, Position, RestoreJob, StoredStream
 from .binlog import (
     FORMAT_DESCRIPTION,
     MAGIC,
+    MARIA_ENCRYPTION,
     MARIA_QUERY_COMPRESSED,
     QUERY,
     BinlogVerifier,
@@ -393,7 +394,9 @@ async def _extent_events(
                 skipped = executed
                 if skipped:
                     executed = not _rows_are_missing(event, verifier, replay)
-                else:
+                elif (
+                    event.type != MARIA_ENCRYPTION
+                ):  # what follows was decrypted for us; the tool would do it again
                     yield event.raw
                 if ended:
                     replay.last_time = verifier.transaction_time

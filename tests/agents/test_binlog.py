@@ -291,3 +291,90 @@ def test_a_body_of_any_kind_is_understood_or_damage(kind: int, body: bytes, flag
     except LogDamaged:
         return
     assert verifier.events == (3 if more else 2)
+
+
+def open_log(offset: int = 0) -> BinlogVerifier:
+    verifier = BinlogVerifier()
+    verifier.begin(split(FILES["mixed"])[0])
+    verifier.offset = offset or verifier.offset
+    return verifier
+
+
+def feed(verifier: BinlogVerifier, *events: tuple[int, bytes]) -> None:
+    for kind, body in events:
+        raw = bytearray(sealed(kind, body, 0)[:-4])
+        raw[13:17] = (verifier.offset + len(raw) + 4 & 0xFFFFFFFF).to_bytes(4, "little")
+        verifier.feed(Event.parse(bytes(raw) + zlib.crc32(raw).to_bytes(4, "little")))
+
+
+def test_positions_in_a_file_of_more_than_four_gibibytes_go_on() -> None:
+    start = (1 << 32) - 100
+    verifier = open_log(start)
+    length = 0
+
+    for number in range(1, 4):
+        before = verifier.offset
+        feed(verifier, (GTID, mysql_gtid(number, number)), (QUERY, bytes(13) + b"\0BEGIN"), (XID, bytes(8)))
+        length = verifier.offset - before
+
+    assert verifier.offset == start + 3 * length > 1 << 32
+    assert verifier.transactions == 3
+    with pytest.raises(LogDamaged, match="not where it says"):
+        verifier.feed(Event.parse(sealed(XID, bytes(8), verifier.offset - (1 << 32) + 1)))
+
+
+def test_a_payload_of_compressed_events_is_a_transaction() -> None:
+    verifier = open_log()
+
+    feed(
+        verifier, (GTID, mysql_gtid(7, 5)), (40, b"\2\1\0zstd"), (GTID, mysql_gtid(8, 6)), (40, b"\2\1\0zstd")
+    )
+
+    assert (verifier.transactions, verifier.in_transaction) == (2, False)
+    assert (verifier.first_time, verifier.last_time) == (5, 6)
+
+
+def test_the_set_of_executed_transactions_begins_with_what_the_file_lists() -> None:
+    verifier = open_log()
+    source = bytes(range(16))
+    runs = b"".join(number.to_bytes(8, "little") for number in (1, 1, 7))
+    feed(verifier, (35, (1).to_bytes(8, "little") + source + runs))
+    listed = f"{source.hex()[:8]}-0405-0607-0809-0a0b0c0d0e0f"
+
+    assert str(verifier.previous) == str(verifier.executed) == f"{listed}:1-6"
+    feed(verifier, (GTID, mysql_gtid(7, 5)), (QUERY, bytes(13) + b"\0DROP TABLE t"), (GTID, mysql_gtid(9, 5)))
+    assert str(verifier.executed) == f"{listed}:1-7"  # the last one has not ended
+    assert str(verifier.previous) == f"{listed}:1-6"
+
+
+def test_the_numbers_of_transactions_are_not_anything() -> None:
+    for number in (0, (1 << 63) - 1, 1 << 63):
+        with pytest.raises(LogDamaged, match="impossible number"):
+            feed(open_log(), (GTID, mysql_gtid(number, 5)))
+
+
+@pytest.mark.parametrize("statement", [b"COMMIT", b"XA COMMIT X'78',X'',1", b"xa rollback 'x'"])
+def test_a_compressed_statement_ends_a_transaction_as_any_other_does(statement: bytes) -> None:
+    verifier = open_log()
+    packed = b"\x81" + bytes([len(statement)]) + zlib.compress(statement)
+    group = (5).to_bytes(8, "little") + bytes(4) + b"\0"
+
+    feed(verifier, (162, group), (165, bytes(13) + b"\0" + b"\x81\x0b" + zlib.compress(b"INSERT INTO")))
+    assert verifier.in_transaction
+    feed(verifier, (165, bytes(13) + b"\0" + packed))
+
+    assert (verifier.in_transaction, verifier.transactions) == (False, 1)
+
+
+@pytest.mark.parametrize("packed", [b"", b"\x11\x01x", b"\x81\x06nothing that zlib knows"])
+def test_a_compressed_statement_that_is_none_is_damage(packed: bytes) -> None:
+    with pytest.raises(LogDamaged, match="compressed statement"):
+        feed(open_log(), (165, bytes(13) + b"\0" + packed))
+
+
+def test_an_encrypted_file_is_read_through_the_server_only() -> None:
+    verifier = open_log()
+    verifier.feed(Event.parse(sealed(164, bytes(17), verifier.offset, flags=0x80)))
+
+    with pytest.raises(LogDamaged, match="is encrypted"):
+        verifier.feed(Event.parse(sealed(164, bytes(17), verifier.offset)))

@@ -64,6 +64,7 @@ class LogTail(Tail):
         self._place = (0, 0)
         self._full = False
         self._failed: AgentError | None = None
+        self._over = False
         self._news: anyio.Event | None = None
         self._begin = anyio.Event()
         self._scope = anyio.CancelScope()
@@ -88,11 +89,15 @@ class LogTail(Tail):
 
     async def run(self) -> None:
         """Read, whenever there is something to read from."""
-        while True:
-            await self._begin.wait()
-            self._begin = anyio.Event()
-            with anyio.CancelScope() as self._scope:
-                await self._follow()
+        try:
+            while True:
+                await self._begin.wait()
+                self._begin = anyio.Event()
+                with anyio.CancelScope() as self._scope:
+                    await self._follow()
+        finally:
+            self._over = True
+            self._tell()
 
     @property
     def _ready(self) -> bool:
@@ -138,7 +143,7 @@ class LogTail(Tail):
         if wanted < (ordinal_of(first), start) or epoch != since.facts.get("epoch"):
             return False
         with anyio.move_on_after(PATIENCE):
-            while self._place < wanted and self._failed is None and self._holds(since):
+            while self._place < wanted and self._holds(since) and not (self._over or self._failed):
                 await self._next_news()
         return self._place >= wanted and self._failed is None and self._holds(since)
 

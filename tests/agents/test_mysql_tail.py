@@ -371,6 +371,22 @@ async def test_following_leaves_no_client_behind_when_it_is_cancelled(calm: Serv
             await asyncio.sleep(0.02)
 
 
+async def test_a_last_capture_while_the_end_has_come_has_all_there_is(calm: Server) -> None:
+    """Whoever is cancelled may shield a last capture; nobody reads along any more."""
+    since = await here(calm)
+    last: list[Taken] = []
+    with anyio.CancelScope() as scope:
+        async with following(calm) as tail:
+            first = await piece(tail, since)
+            await read_by_tail(calm)
+            scope.cancel()
+            with anyio.CancelScope(shield=True):
+                await calm.execute(INSERT)
+                last.append(await piece(tail, first.position))
+
+    assert [extent.transactions for extent in last[0].extents] == [1]
+
+
 async def test_a_frozen_server_keeps_no_capture_waiting_for_ever(calm: Server) -> None:
     since = await here(calm)
     async with following(agent(calm, connect_timeout=0.5, statement_timeout=0.5)) as tail:

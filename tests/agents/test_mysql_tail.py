@@ -7,7 +7,7 @@ import os
 import signal
 import tempfile
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import anyio
@@ -255,6 +255,38 @@ async def test_a_server_killed_again_and_again_under_load_loses_no_transaction()
             taken.append(await piece(tail, taken[-1].position))
 
         assert sum(extent.transactions for extent in check_joined(since, taken)) == committed
+        assert taken[-1].position.facts["gtid"] == await gtid(server)
+
+
+async def test_a_server_killed_in_the_middle_of_transactions_is_followed_exactly() -> None:
+    """What is in the log after the server has recovered, and in the tables, is what was taken: each transaction once."""
+    big = "INSERT INTO shop.t (b) VALUES (REPEAT('x', 300000))"
+
+    async def write(server: Server) -> None:
+        with suppress(Exception):  # the server is killed
+            while True:
+                await server.execute("BEGIN", big, INSERT, big, "COMMIT", INSERT)
+
+    async with shop_server() as server:
+        since = await here(server)
+        taken: list[Taken] = []
+        async with following(server) as tail:
+            taken.append(await piece(tail, since))
+            for _ in range(4):
+                writers = [asyncio.create_task(write(server)) for _ in range(3)]
+                for _ in range(3):
+                    if await tail.wait(0.3):
+                        taken.append(await piece(tail, taken[-1].position))
+                await server.kill()
+                await asyncio.gather(*writers)
+                await server.start()
+            taken.append(await piece(tail, taken[-1].position))
+
+        extents = check_joined(since, taken)
+        ((single, groups),) = await server.execute("SELECT SUM(b IS NULL), SUM(b IS NOT NULL) FROM shop.t")
+        # Each group of four statements is two transactions: three rows, and one.
+        assert groups > 8
+        assert sum(extent.transactions for extent in extents) == single
         assert taken[-1].position.facts["gtid"] == await gtid(server)
 
 

@@ -247,12 +247,15 @@ class Agent(Protocol):
     """One vendor's source, or restore target.
 
     *readers*: how many of the stored streams `restore` reads side by side, at most.  Each of them has its part of the memory, and where
-    that is too little for all of them, some wait until others have been read to their ends, or closed.
+    that is too little for all of them, some wait until others have been read to their ends, or closed.  *parts*: can it restore a part
+    of a full alone (`RestoreJob.only`)?  *resumes*: can it go on with an interrupted restore (`RestoreJob.resume`)?
     """
 
     kind: str
     modes: frozenset[Mode]
     readers: int = 1
+    parts: bool = False
+    resumes: bool = False
 
     @classmethod
     def find_place(cls, text: str, extents: Sequence[LogExtent]) -> Position:

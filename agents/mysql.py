@@ -44,10 +44,13 @@ __all__ = ["MySQLAgent", "MySQLSettings"]
 class MySQLAgent(Agent):
     kind = "mysql"
     modes: frozenset[Mode] = frozenset(("full", "log"))
+    parts = True
+    resumes = True
 
     def __init__(self, settings: MySQLSettings, *, now: Callable[[], float] = time.time) -> None:
         self._settings = settings
         self._now = now
+        self.readers = max(settings.jobs, 1)
 
     @asynccontextmanager
     async def capture(self, request: CaptureRequest) -> AsyncIterator[Capture]:
@@ -81,6 +84,11 @@ class MySQLAgent(Agent):
 
     async def restore(self, job: RestoreJob) -> RestoreEnd:
         if job.facts.get("method") == "physical":
+            if job.only:
+                raise SourceRefused(
+                    "of a full that is the server's files no part can be restored alone",
+                    hint="Restore it whole beside the server, and dump from there; or choose a logical full by --snapshot.",
+                )
             return await restore_physical(self._settings, job)
         return await restore_server(self._settings, job)
 

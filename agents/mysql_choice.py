@@ -20,7 +20,9 @@ from .mysql_split import statements
 
 _PART = r"(`(?:[^`]|``)+`|[^`.]+)"
 _NAME = re.compile(rf"{_PART}(?:\.{_PART})?")
-_ABOUT = re.compile(rb"(?:DROP|CREATE) (?:TABLE|SEQUENCE) (?:IF (?:NOT )?EXISTS )?`((?:[^`]|``)+)`")
+_ABOUT = re.compile(
+    rb"(?:(?:DROP|CREATE) (?:TABLE|SEQUENCE) (?:IF (?:NOT )?EXISTS )?|(?:DO|SELECT) SETVAL\(\s*)`((?:[^`]|``)+)`"
+)
 _OF_OTHERS = re.compile(rb"(?:DROP|CREATE|ALTER|SELECT|DO|INSERT)\b|/\*!50001")
 _TRIGGER = re.compile(rb"DELIMITER ;;\n.*?;;\nDELIMITER ;\n", re.DOTALL)
 _ON = re.compile(
@@ -102,6 +104,19 @@ def table_names(text: bytes) -> set[str]:
     """The tables that a `tables.sql` makes."""
     found = (_ABOUT.match(statement) for statement in statements(text) if statement.startswith(b"CREATE"))
     return {_plain_bytes(one[1]) for one in found if one}
+
+
+def structures(text: bytes) -> tuple[bytes, dict[str, bytes]]:
+    """A `tables.sql` taken apart: what all of it begins with, and by name what drops and makes each table or sequence."""
+    head: list[bytes] = []
+    made: dict[str, list[bytes]] = {}
+    for statement in statements(text):
+        about = _ABOUT.match(statement)
+        if about is not None:
+            made.setdefault(_plain_bytes(about[1]), []).append(statement)
+        elif not made:
+            head.append(statement)
+    return b"\n".join(head) + b"\n", {name: b"\n".join(some) + b"\n" for name, some in made.items()}
 
 
 def _cut_tables(text: bytes, wanted: set[str]) -> bytes:

@@ -122,3 +122,14 @@ async def take_lock(connection: MySQLConnection, what: str, held: str, *, hint: 
     row = await connection.one("SELECT GET_LOCK(%s, 20) AS got", (name,))
     if row["got"] != 1:
         raise SourceRefused(held, hint=hint)
+
+
+async def wait_for_lock(connection: MySQLConnection, what: str) -> None:
+    """Wait until no session of an interrupted restore works on *what* any more, though its client is gone."""
+    await take_lock(
+        connection,
+        what,
+        "the target still carries out what an interrupted restore sent",
+        hint="Wait until it is done (SHOW PROCESSLIST), then begin again.",
+    )
+    await connection.execute("DO RELEASE_LOCK(%s)", (lock_name(what),))

@@ -10,7 +10,7 @@ Databases may use each other: what fails because something of another database i
 whose account is not there yet is no hindrance to somebody who may act for others.
 
 A stream is loaded by a session of its own, fed through a pipe of the vendor's client, and entered into the journal by that very session.
-What an earlier run did not enter is loaded again from its beginning; tables and rows are emptied first, triggers are dropped.
+What an earlier run did not enter is loaded again from its beginning; tables are made anew first, triggers are dropped.
 Tables of engines without transactions may have lost something when a server died, and are always loaded again.
 """
 
@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import subprocess
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import anyio
@@ -28,9 +28,9 @@ from .base import RestoreJob, StoredStream
 from .closing import closing
 from .errors import AgentError, SourceUnreachable, ToolFailed
 from .mysql_accounts import account_of
-from .mysql_choice import EVERYTHING, Choice
+from .mysql_choice import EVERYTHING, Choice, structures
 from .mysql_connect import MySQLConnection, MySQLSettings, connected, said_by_tool
-from .mysql_journal import Journal, lock_name, stream_is_loaded, take_lock
+from .mysql_journal import Journal, lock_name, stream_is_loaded, wait_for_lock
 from .mysql_tools import find_tool, secrets, tool_environment
 from .process import Running, running, single
 
@@ -51,6 +51,8 @@ class Target:
     defaults: Path
     journal: Journal | None = None
     choice: Choice = EVERYTHING
+    turn: anyio.Lock = field(default_factory=anyio.Lock)
+    """Held by whoever of several uses *connection*."""
 
     @property
     def mariadb(self) -> bool:
@@ -83,12 +85,16 @@ async def load_streams(target: Target) -> None:
     parts: dict[str, list[StoredStream]] = {}
     for stream in streams:
         parts.setdefault(stream.facts.get("part", ""), []).append(stream)
+    if target.job.resume:
+        # Those of an earlier run would fire on rows that are loaded now: they are loaded once more, at their turn.
+        for stream in parts.get("triggers", ()):
+            await _feed_session(target, stream.name, await _make_room(target, stream))
     for stream in parts.get("system", ()):
         await _load_one(target, stream)
     await _load_in_turns(target, parts.get("tables", []))
     rows = sorted(parts.get("rows", ()), key=lambda stream: -stream.size)
     versioned = await _versioned(target.connection)
-    await _side_by_side(target, rows, versioned)
+    await _side_by_side(target, rows, _Structures(parts.get("tables", ())))
     await _compare_counts(target, rows, versioned)
     for part in _DEFINITIONS:
         await _load_in_turns(target, parts.get(part, []))
@@ -109,14 +115,29 @@ async def _load_in_turns(target: Target, streams: Sequence[StoredStream]) -> Non
         waiting = [stream for stream, _ in failed]
 
 
-async def _side_by_side(
-    target: Target, streams: Sequence[StoredStream], versioned: set[tuple[str, str]]
-) -> None:
+class _Structures:
+    """The tables' structures, by database and name; read when they are asked for."""
+
+    def __init__(self, streams: Sequence[StoredStream]) -> None:
+        self._streams = {stream.facts["database"]: stream for stream in streams}
+        self._read: dict[str, tuple[bytes, dict[str, bytes]]] = {}
+        self._turn = anyio.Lock()
+
+    async def make(self, database: str, table: str) -> bytes:
+        """Statements that drop the table and make it anew, empty."""
+        async with self._turn:
+            if database not in self._read:
+                self._read[database] = structures(await read_whole(self._streams[database]))
+        head, made = self._read[database]
+        return head + made[table]
+
+
+async def _side_by_side(target: Target, streams: Sequence[StoredStream], tables: _Structures) -> None:
     rest = iter(streams)
 
     async def work() -> None:
         for stream in rest:
-            await _load_one(target, stream, versioned)
+            await _load_one(target, stream, tables)
 
     try:
         async with anyio.create_task_group() as tasks:
@@ -126,24 +147,25 @@ async def _side_by_side(
         raise single(group) from None
 
 
-async def _load_one(
-    target: Target, stream: StoredStream, versioned: set[tuple[str, str]] | None = None
-) -> None:
+async def _load_one(target: Target, stream: StoredStream, tables: _Structures | None = None) -> None:
     """A session of its own for *stream*, unless it is loaded already."""
     journal = target.journal
     if journal is not None and journal.has_stream(stream.name) and _survives(stream):
         return
     lock = lock_name(stream.name)
-    if journal is not None and target.job.resume:
-        # What was sent last may still be carried out, though the client is gone.
-        await take_lock(
-            target.connection,
-            stream.name,
-            "the target still carries out what the interrupted restore sent",
-            hint="Wait until it is done (SHOW PROCESSLIST), then resume again.",
-        )
-        await target.connection.execute("DO RELEASE_LOCK(%s)", (lock,))
-    lead = f"DO GET_LOCK('{lock}', 0);\n".encode() + await _make_room(target, stream, versioned or set())
+    if journal is not None:
+        # What an interrupted restore sent last may still be carried out, though its client is gone.
+        async with target.turn:
+            await wait_for_lock(target.connection, stream.name)
+    lead = f"DO GET_LOCK('{lock}', 0);\n".encode()
+    if target.job.resume:
+        lead += await _make_room(target, stream, tables)
+    await _feed_session(target, stream.name, lead, stream)
+
+
+async def _feed_session(target: Target, name: str, lead: bytes, stream: StoredStream | None = None) -> None:
+    """A client session that carries out *lead*, then what *stream* has; *name* is said where it fails."""
+    journal = target.journal
     try:
         async with running(
             target.session(),
@@ -153,16 +175,17 @@ async def _load_one(
             redact=secrets(target.settings),
         ) as session:
             await session.write(target.first_words() + lead)
-            if target.choice.cuts(stream) and stream.facts["part"] != "rows":
-                await session.write(target.choice.cut(stream, await read_whole(stream)))
-            else:
-                await feed(session, stream)
-            if journal is not None:
-                await session.write(stream_is_loaded(stream.name))
+            if stream is not None:
+                if target.choice.cuts(stream) and stream.facts["part"] != "rows":
+                    await session.write(target.choice.cut(stream, await read_whole(stream)))
+                else:
+                    await feed(session, stream)
+                if journal is not None:
+                    await session.write(stream_is_loaded(stream.name))
             await session.finish()
     except ToolFailed as error:
         explained = said_by_tool(error, target.settings)
-        explained.facts.setdefault("stream", stream.name)
+        explained.facts.setdefault("stream", name)
         await _ask_whether_there(target, error)
         raise explained from error
 
@@ -170,25 +193,25 @@ async def _load_one(
 async def _ask_whether_there(target: Target, error: ToolFailed) -> None:
     """A client may say nothing, or anything, when its server dies; the server's silence says it."""
     try:
-        await target.connection.one("SELECT 1")
+        async with target.turn:
+            await target.connection.one("SELECT 1")
     except SourceUnreachable:
         raise SourceUnreachable(f"the target went away: {error}") from error
 
 
 def _survives(stream: StoredStream) -> bool:
-    engine = stream.facts.get("engine", "")
-    return stream.facts.get("part") != "rows" or not engine or engine.upper() in _SAFE_ENGINES
+    """Is what was entered of it in the journal still there, whatever happened to the server, and of use?"""
+    part, engine = stream.facts.get("part"), stream.facts.get("engine", "")
+    return part != "triggers" and (part != "rows" or not engine or engine.upper() in _SAFE_ENGINES)
 
 
-async def _make_room(target: Target, stream: StoredStream, versioned: set[tuple[str, str]]) -> bytes:
+async def _make_room(target: Target, stream: StoredStream, tables: _Structures | None = None) -> bytes:
     """Statements that remove what an earlier run may have loaded of *stream*, where it does not do so itself."""
-    database, table = stream.facts.get("database", ""), stream.facts.get("table", "")
+    database = stream.facts.get("database", "")
     match stream.facts.get("part"):
-        case "rows":
-            name = f"{quoted(database)}.{quoted(table)}"
-            if (database, table) in versioned:
-                return f"DELETE FROM {name};\nDELETE HISTORY FROM {name};\n".encode()
-            return f"TRUNCATE TABLE {name};\n".encode()
+        case "rows" if tables is not None:
+            # Neither TRUNCATE, which forgets the next AUTO_INCREMENT, nor DELETE, which is slow and leaves history.
+            return await tables.make(database, stream.facts["table"])
         case "triggers":
             rows = await target.connection.execute(
                 "SELECT trigger_name AS name, event_object_table AS of_table FROM information_schema.triggers WHERE trigger_schema=%s",

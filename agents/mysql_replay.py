@@ -21,17 +21,23 @@ twice.  What is not sent again is counted as sent all the same: the audit is of 
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from contextlib import aclosing
 from dataclasses import dataclass, field
 
 from .base import BLOCK, Goal, LogExtent, Position, RestoreJob, StoredStream
 from .binlog import (
+    ANONYMOUS_GTID,
     FORMAT_DESCRIPTION,
+    GTID,
+    GTID_TAGGED,
     MAGIC,
     MARIA_ENCRYPTION,
+    MARIA_GTID,
     MARIA_QUERY_COMPRESSED,
     QUERY,
+    XID,
     BinlogVerifier,
     Event,
     EventSplitter,
@@ -45,6 +51,22 @@ from .mysql_connect import MySQLSettings, connected
 from .mysql_gtid import GtidSet
 from .mysql_log import LogFile, generation_of, log_position, place_of
 
+_INTVAR, _RAND, _USER_VAR, _ANNOTATE = 5, 13, 14, 160
+_WORDS = {
+    GTID,
+    ANONYMOUS_GTID,
+    GTID_TAGGED,
+    MARIA_GTID,
+    QUERY,
+    MARIA_QUERY_COMPRESSED,
+    _INTVAR,
+    _RAND,
+    _USER_VAR,
+    _ANNOTATE,
+    XID,
+}
+"""Events of transactions that are logged as statements."""
+
 _ROWS_APART = (b"COMMIT", b"SET SESSION sql_log_bin=0", b"BEGIN")
 _ROWS_DONE = (b"SET SESSION sql_log_bin=1",)
 
@@ -56,23 +78,33 @@ _MARIA_NAME = re.compile(r"[0-9]{1,10}-[0-9]{1,10}-[0-9]{1,20}")
 
 @dataclass(slots=True)
 class Sent:
-    """Transactions in their order, as runs of consecutive numbers: [server, first, last] each."""
+    """Transactions in their order, as runs of consecutive numbers: (server, first, last, spare) each.
+
+    *spare* ones may leave no trace in the target's log.  A server that logs a statement as rows (one whose effect depends on more than its
+    words, even if its source logged the words) logs nothing where it changes no row.
+    """
 
     transactions: int = 0
     last: str = ""
-    runs: list[tuple[str, int, int]] = field(default_factory=list)
+    runs: list[tuple[str, int, int, bool]] = field(default_factory=list)
 
-    def add(self, name: str) -> None:
+    def add(self, name: str, *, spare: bool = False) -> None:
         self.transactions += 1
         self.last = name
         server, number = _parts(name, self.transactions)
-        if self.runs and self.runs[-1][0] == server and self.runs[-1][2] + 1 == number:
-            self.runs[-1] = (server, self.runs[-1][1], number)
-        else:
-            self.runs.append((server, number, number))
+        if self.runs:
+            one, first, last, alike = self.runs[-1]
+            if (one, last + 1, alike) == (server, number, spare):
+                self.runs[-1] = (server, first, number, spare)
+                return
+        self.runs.append((server, number, number, spare))
 
-    def __iter__(self) -> Iterator[tuple[str, int]]:
-        return ((server, number) for server, first, last in self.runs for number in range(first, last + 1))
+    def __iter__(self) -> Iterator[tuple[str, int, bool]]:
+        return (
+            (server, number, spare)
+            for server, first, last, spare in self.runs
+            for number in range(first, last + 1)
+        )
 
 
 class Found:
@@ -83,22 +115,33 @@ class Found:
         self.parts = 0
         self.stray = ""
         self._expected = iter(sent)
-        self._next = next(self._expected, None)
         self._previous = ("", 0)
+        self._next: tuple[str, int] | None = None
+        self._spare = False
+        self._advance()
+
+    def _advance(self) -> None:
+        server, number, self._spare = next(self._expected, ("", -1, False))
+        self._next = (server, number) if number >= 0 else None
 
     @property
     def missing(self) -> str:
-        """The first transaction that is not there; "" if all are."""
+        """The first transaction that is not there and should be; "" if all are."""
+        while self._next is not None and self._spare:
+            self._advance()
         return "" if self._next is None else f"{self._next[0]} number {self._next[1]}"
 
     def add(self, name: str) -> None:
         self.transactions += 1
         here = _parts(name, self.transactions)
         server, number = self._previous
+        again = here in ((server, number), (server, number + 1))
+        while self._next not in (None, here) and self._spare and not again:
+            self._advance()
         if here == self._next:
             self._previous = here
-            self._next = next(self._expected, None)
-        elif here in ((server, number), (server, number + 1)):
+            self._advance()
+        elif again:
             self.parts += 1
         else:
             self.stray = self.stray or name
@@ -360,6 +403,7 @@ async def _extent_events(
     wanted = place_of(replay.position)[1] if here else 4
     rows = _RowsApart(replay.mark_rows)
     executed = False
+    kinds: Counter[int] = Counter()
 
     def place(offset: int) -> Position:
         return log_position(extent.first.timeline, extent.file, offset, generation)
@@ -389,7 +433,9 @@ async def _extent_events(
                     _reach(replay, verifier, place(at))
                     return
                 if begins:
+                    kinds.clear()
                     executed = replay.executed is not None and replay.executed.has(verifier.transaction)
+                kinds[event.type] += 1
                 ended = verifier.transactions > done
                 skipped = executed
                 if skipped:
@@ -400,7 +446,7 @@ async def _extent_events(
                     yield event.raw
                 if ended:
                     replay.last_time = verifier.transaction_time
-                    replay.sent.add(verifier.last)
+                    replay.sent.add(verifier.last, spare=_is_spare(kinds))
                 if not executed:
                     for raw in rows.around(event, verifier, ended=ended, committed=skipped):
                         yield raw
@@ -413,6 +459,12 @@ async def _extent_events(
     if cut is not None and cut.ends(extent.next, place(verifier.offset)):
         replay.cut = True
     _reach(replay, verifier, extent.next)
+
+
+def _is_spare(kinds: Counter[int]) -> bool:
+    """May a transaction with such events leave no trace?  One of words alone may; not a statement that commits by itself, like a DDL."""
+    queries = kinds[QUERY] + kinds[MARIA_QUERY_COMPRESSED]
+    return kinds.keys() <= _WORDS and (XID in kinds or queries > 1)
 
 
 def _rows_are_missing(event: Event, verifier: BinlogVerifier, replay: Replay) -> bool:

@@ -26,6 +26,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import aclosing, asynccontextmanager, suppress
+from dataclasses import replace
 from functools import partial
 
 import anyio
@@ -35,7 +36,15 @@ from .binlog import gtid_text, parse_gtid_text
 from .errors import AccessDenied, AgentError, SourceRefused, ToolFailed
 from .mysql_choice import Choice, table_names
 from .mysql_connect import MySQLConnection, MySQLSettings, connected, said_by_tool
-from .mysql_journal import SCHEMA, Journal, lock_name, replay_has_begun, rows_are_there, take_lock
+from .mysql_journal import (
+    SCHEMA,
+    Journal,
+    lock_name,
+    replay_has_begun,
+    rows_are_there,
+    take_lock,
+    wait_for_lock,
+)
 from .mysql_load import Target, account_lines, feed, load_streams, quoted, read_whole
 from .mysql_log import LogFile, list_logs, place_of, read_head
 from .mysql_replay import BEGIN_ANEW, Cut, Executed, Replay, Sent, audit, log_events
@@ -79,13 +88,13 @@ async def restore_server(settings: MySQLSettings, job: RestoreJob) -> RestoreEnd
     async with connected(settings) as connection:
         await connection.execute("SET SESSION sql_log_bin=0")
         choice = Choice.parse(job.only)
+        await _wait_for_others(connection)
         journal = await Journal.look(connection)
         await _check_target(settings, connection, job, journal, choice)
         meanwhile = _LARGEST_PACKET if choice else _MEANWHILE
-        if job.resume and journal.ident is not None:
-            were = journal.settings
-        else:
-            were = await connection.variables(*meanwhile)
+        # An unfinished restore knows what the settings were before it changed them.
+        were = await connection.variables(*meanwhile) | journal.settings
+        if not job.resume or journal.ident is None:
             await _clear(connection, job, choice)
             await journal.begin(job.ident, were)
         async with (
@@ -108,6 +117,15 @@ async def replay_onto(settings: MySQLSettings, job: RestoreJob) -> RestoreEnd:
             return await replay_log(Target(settings, connection, job, defaults))
 
 
+async def _wait_for_others(connection: MySQLConnection) -> None:
+    """Keep the one restore's lock for as long as *connection* lives; what the session of a dead one still carries out of a replay is
+    waited for, so that the journal and the log then say how far it came."""
+    await take_lock(
+        connection, "", "another restore into this target is at work", hint="Wait for its end, or end it."
+    )
+    await wait_for_lock(connection, "replay")
+
+
 async def _check_target(
     settings: MySQLSettings, connection: MySQLConnection, job: RestoreJob, journal: Journal, choice: Choice
 ) -> None:
@@ -122,9 +140,6 @@ async def _check_target(
             hint="Make a target with the source's setting; it cannot be changed later.",
             source=facts["lower_case_table_names"],
         )
-    await take_lock(
-        connection, "", "another restore into this target is at work", hint="Wait for its end, or end it."
-    )
     _check_unfinished(job, journal)
     if choice:
         await _check_parts(connection, job, choice, resumed=journal.ident is not None)
@@ -206,11 +221,22 @@ async def _check_parts(
         if stream.facts.get("part") == "tables" and choice.cuts(stream)
     }
     choice.check(job.base, tables)
+    there = await _chosen_and_there(connection, choice)
+    if there and not job.force and not resumed:
+        raise SourceRefused(
+            "what is to be restored is there already",
+            hint="Rename or drop it, or add --force to replace it.",
+            there=", ".join(there),
+        )
+
+
+async def _chosen_and_there(connection: MySQLConnection, choice: Choice) -> list[str]:
+    """What of *choice* the target has, as it is written in SQL."""
     rows = await connection.execute(
         "SELECT schema_name AS db, NULL AS name FROM information_schema.schemata"
         " UNION ALL SELECT table_schema, table_name FROM information_schema.tables"
     )
-    there = [
+    return sorted(
         quoted(row["db"]) if row["name"] is None else f"{quoted(row['db'])}.{quoted(row['name'])}"
         for row in rows
         if (
@@ -218,24 +244,23 @@ async def _check_parts(
             if row["name"] is None
             else (row["db"], row["name"]) in choice.tables
         )
-    ]
-    if there and not job.force and not resumed:
-        raise SourceRefused(
-            "what is to be restored is there already",
-            hint="Rename or drop it, or add --force to replace it.",
-            there=", ".join(sorted(there)),
-        )
+    )
 
 
 async def _clear(connection: MySQLConnection, job: RestoreJob, choice: Choice) -> None:
-    """With `force`, databases that are restored whole replace those of the target."""
-    names = [stream.facts["database"] for stream in job.base if stream.facts.get("part") == "tables"]
+    """With `force`, databases that are restored whole replace those of the target, and are named.  Whatever else is there stays."""
+    names = {stream.facts["database"] for stream in job.base if stream.facts.get("part") == "tables"}
     if not job.force:
         return
+    rows = await connection.execute("SELECT schema_name AS name FROM information_schema.schemata ORDER BY 1")
+    there = [str(row["name"]) for row in rows]
+    replaced = [name for name in there if name in names and (not choice or name in choice.databases)]
+    tables = await _chosen_and_there(connection, replace(choice, databases=frozenset())) if choice else []
+    if replaced or tables:
+        job.emit_warning(f"replaced in the target: {', '.join([*map(quoted, replaced), *tables])}")
     await connection.execute(f"SET SESSION sql_log_bin={1 if choice else 0}, lock_wait_timeout=30")
-    for name in names:
-        if not choice or name in choice.databases:
-            await connection.execute(f"DROP DATABASE IF EXISTS {quoted(name)}")
+    for name in replaced:
+        await connection.execute(f"DROP DATABASE {quoted(name)}")
     await connection.execute("SET SESSION sql_log_bin=0")
 
 
@@ -256,16 +281,17 @@ async def _prepared(
     connection: MySQLConnection, meanwhile: Mapping[str, str], were: Mapping[str, str]
 ) -> AsyncIterator[None]:
     """The server's settings are *meanwhile* for as long as the block runs, and then what they *were* (perhaps before an earlier run)."""
-    now = await connection.variables(*meanwhile)
+    now = await connection.variables(*were)
     able = [
         name for name in were if name in now and "DISABLED" not in (now[name].upper(), were[name].upper())
     ]
-    changed = [name for name in able if were[name].upper() != meanwhile[name]]
+    changed = [name for name in able if were[name].upper() != meanwhile.get(name, now[name]).upper()]
     try:
         # None of them takes time, and half-way it would not be known what is set.
         with anyio.CancelScope(shield=True):
             for name in changed:
-                await connection.execute(f"SET GLOBAL {name} = {meanwhile[name]}")
+                if name in meanwhile:
+                    await connection.execute(f"SET GLOBAL {name} = {meanwhile[name]}")
         yield
         await connection.execute(
             "FLUSH NO_WRITE_TO_BINLOG ENGINE LOGS"
@@ -318,7 +344,12 @@ async def _session(target: Target) -> AsyncIterator[Running]:
     try:
         async with (
             running(
-                target.session(), stdin=True, env=tool_environment(), redact=secrets(target.settings)
+                target.session(),
+                stdin=True,
+                env=tool_environment(),
+                redact=secrets(target.settings),
+                # What it has of a statement when its input ends, the client carries out: half a DDL would count as done.
+                tied=True,
             ) as session,
             anyio.create_task_group() as tasks,
         ):
@@ -363,6 +394,10 @@ async def replay_log(
         await session.write(history)
         if target.journal is not None and not resumed:
             await session.write(replay_has_begun())
+        # What loaded before may have changed these.
+        await session.write(
+            b"SET SESSION foreign_key_checks=DEFAULT, unique_checks=DEFAULT, time_zone=DEFAULT;\n"
+        )
         # With ROW a statement from the log that changes no row would not be logged again, and be missed by `audit`.
         await session.write(b"SET SESSION sql_log_bin=1, binlog_format=MIXED;\n")
         job.phase("replay")
@@ -372,7 +407,7 @@ async def replay_log(
     if logs:
         job.phase("verify")
         if not named:
-            replay.sent = Sent(replay.sent.transactions, "", [("", 1, replay.sent.transactions)])
+            replay.sent = Sent(replay.sent.transactions, "", [("", 1, replay.sent.transactions, False)])
         await _compare(settings, connection, replay, before, job)
         if named and not mariadb:
             await _compare_gtids(connection, known, replay)
@@ -393,13 +428,6 @@ async def _go_on(target: Target, replay: Replay, known: str, *, told: bool) -> N
             "the replay cannot be resumed: the target has no log with GTIDs, which would say how far it came",
             hint=BEGIN_ANEW,
         )
-    await take_lock(
-        connection,
-        "replay",
-        "the target still carries out what the interrupted restore sent",
-        hint="Wait until it is done (SHOW PROCESSLIST), then resume again.",
-    )
-    await connection.execute("DO RELEASE_LOCK(%s)", (lock_name("replay"),))
     rows = await connection.execute(_NOT_TRANSACTIONAL)
     if rows:
         raise SourceRefused(
@@ -497,7 +525,8 @@ async def _compare(
 async def _compare_gtids(connection: MySQLConnection, known: str, replay: Replay) -> None:
     """Raise unless the target has executed just what the full had and what was sent (MySQL)."""
     runs = [
-        f"{uuid.UUID(hex=source.replace('-', ''))}:{first}-{last}" for source, first, last in replay.sent.runs
+        f"{uuid.UUID(hex=source.replace('-', ''))}:{first}-{last}"
+        for source, first, last, _ in replay.sent.runs
     ]
     expected = ",".join([known, *runs])
     row = await connection.one(

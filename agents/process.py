@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import sys
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -28,6 +29,12 @@ TAIL = 4096
 GRACE = 3.0
 """Seconds between asking a tool to end and making it."""
 
+
+_TIE = (
+    # It asks for SIGKILL (PR_SET_PDEATHSIG), and becomes the tool unless its parent is gone already.
+    "import ctypes, os, sys; ctypes.CDLL(None).prctl(1, 9); "
+    "os.getppid() == int(sys.argv[1]) or os._exit(1); os.execvp(sys.argv[2], sys.argv[2:])"
+)
 
 BY_HAND = "Run it by hand with the same options to see more."
 
@@ -141,17 +148,19 @@ async def running(
     cwd: str | os.PathLike[str] | None = None,
     redact: Sequence[str] = (),
     hear: Callable[[bytes], bytes] | None = None,
+    tied: bool = False,
 ) -> AsyncIterator[Running]:
     """Run *command* for as long as the block runs; *stdin*: we feed it; *stdout*: where what it prints
     goes, by default to us, who must read it then; None: to our own standard output.  *env* is added to ours, less what is meant
-    for us alone.  *hear* gets what the tool says on its standard error as it says it, and returns what of it is a complaint.
+    for us alone.  *hear* gets what the tool says on its standard error as it says it, and returns what of it is a complaint.  *tied*
+    (Linux): it is killed when our thread ends, even by SIGKILL; another tool would go on with what it has read.
 
     Raise `ToolMissing` if there is no such program.  Leaving the block ends whatever of its family still runs.
     """
     name = Path(command[0]).name
     try:
         process = await anyio.open_process(
-            list(command),
+            [*(_tie() if tied else ()), *command],
             stdin=subprocess.PIPE if stdin else subprocess.DEVNULL,
             stdout=stdout,
             stderr=subprocess.PIPE,
@@ -238,6 +247,13 @@ async def start(command: Sequence[str], log: Path, *, seconds: float) -> None:
     if status:
         words = (await to_thread.run_sync(log.read_bytes))[-600:].decode(errors="replace").strip()
         raise ToolFailed(f"{name} ended with status {status}: {words}", hint=BY_HAND)
+
+
+def _tie() -> list[str]:
+    """What stands before a command that is to end with us."""
+    if sys.platform != "linux" or not sys.executable:
+        return []
+    return [sys.executable, "-I", "-S", "-c", _TIE, str(os.getpid())]
 
 
 def _environment(added: Mapping[str, str]) -> dict[str, str]:

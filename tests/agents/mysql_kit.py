@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import tempfile
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
@@ -175,6 +176,34 @@ async def empty(server: Server) -> None:
         "SET sql_log_bin=0, lock_wait_timeout=20", *[f"DROP DATABASE `{name}`" for (name,) in names]
     )
     await server.reset_log()
+
+
+def told(server: Server, statement: str) -> str:
+    """What the server says to root, asked by the vendor's client at once."""
+    words = ["mariadb", "--no-defaults", f"--socket={server.socket}", "-uroot", "-N", "-B", "-e", statement]
+    return subprocess.run(words, check=True, capture_output=True, text=True).stdout.strip()
+
+
+def dump_of(server: Server) -> str:
+    """All databases but the server's own, as the vendor's tool prints them."""
+    names = told(server, "SHOW DATABASES").splitlines()
+    names = sorted(set(names) - {"mysql", "sys", "information_schema", "performance_schema"})
+    words = ["mariadb-dump", "--no-defaults", f"--socket={server.socket}", "-uroot", "--skip-dump-date"]
+    words += ["--skip-comments", "--routines", "--events", "--triggers", "--order-by-primary", "--hex-blob"]
+    words += ["--dump-history", "--skip-extended-insert", "--databases", *names]
+    return subprocess.run(words, check=True, capture_output=True, text=True).stdout
+
+
+async def accounts_of(server: Server) -> list[tuple[Any, ...]]:
+    """Accounts but root's and the server's own, with their rights."""
+    accounts = await server.execute(
+        "SELECT User, Host, JSON_REMOVE(Priv, '$.password_last_changed') FROM mysql.global_priv"
+        " WHERE User NOT IN ('root', 'mariadb.sys') ORDER BY 1, 2"
+    )
+    rights = await server.execute(
+        "SELECT grantee, table_schema, table_name, privilege_type FROM information_schema.table_privileges ORDER BY 1, 2, 3, 4"
+    )
+    return [*accounts, *rights]
 
 
 async def gtid(server: Server) -> str:

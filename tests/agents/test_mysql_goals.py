@@ -12,7 +12,7 @@ from strandline.agents.base import Goal, Position, RestoreJob
 from strandline.agents.binlog import parse_gtid_text
 from strandline.agents.errors import GoalNotReached, SourceRefused
 from strandline.agents.mysql_log import log_position
-from strandline.agents.mysql_replay import Missing, Replay, log_events
+from strandline.agents.mysql_replay import Found, Missing, Replay, Sent, log_events
 
 from ..mariadb import Server, running_server
 from .mysql_kit import Taken, bring_back, gtid, rows, shop, take
@@ -191,3 +191,28 @@ def test_runs_of_a_set_are_taken_away_one_by_one_and_together() -> None:
     missing.take(f"{UUID.replace('-', '')}:5")
     assert not missing
     assert not Missing(f"{UUID}:1-1000000000", f"{UUID}:1-2000000000")
+
+
+def test_what_may_leave_no_trace_is_not_missed_and_all_else_is() -> None:
+    sent = Sent()
+    for name, spare in (
+        ("0-1-1", False),
+        ("0-1-2", True),
+        ("0-1-3", True),
+        ("0-1-4", False),
+        ("0-1-5", True),
+    ):
+        sent.add(name, spare=spare)
+
+    def missing(*names: str) -> tuple[str, str]:
+        found = Found(sent)
+        for name in names:
+            found.add(name)
+        return found.missing, found.stray
+
+    assert sent.runs == [("0-1", 1, 1, False), ("0-1", 2, 3, True), ("0-1", 4, 4, False), ("0-1", 5, 5, True)]
+    assert missing("0-1-1", "0-1-4") == ("", "")
+    assert missing("0-1-1", "0-1-3", "0-1-4", "0-1-5") == ("", "")
+    assert missing("0-1-1", "0-1-2") == ("0-1 number 4", "")
+    assert missing("0-1-2", "0-1-4") == ("0-1 number 1", "0-1-2")
+    assert missing("0-1-1", "0-1-4", "0-1-9")[1] == "0-1-9"

@@ -6,7 +6,6 @@ import asyncio
 import os
 import shutil
 import stat
-import subprocess
 import time
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -19,7 +18,7 @@ from strandline.agents.errors import LogDamaged, SourceRefused, SourceUnreachabl
 
 from ..mariadb import Server, running_server
 from ..mariadb_world import STATIC, definitions, digest, fill
-from .mysql_kit import EVERY_KIND, Taken, agent, bring_back, empty, gtid, rows, shop, take, xa
+from .mysql_kit import EVERY_KIND, Taken, agent, bring_back, empty, gtid, rows, shop, take, told, xa
 
 pytestmark = [pytest.mark.mariadb, pytest.mark.filterwarnings("ignore::pymysql.err.Warning")]
 
@@ -314,12 +313,6 @@ async def test_no_event_fires_into_a_server_half_filled(source: Server, target: 
         assert told(target, "SELECT @@GLOBAL.event_scheduler, @@GLOBAL.automatic_sp_privileges") == "ON\t1"
     finally:
         await target.execute("SET GLOBAL event_scheduler=OFF")
-
-
-def told(server: Server, statement: str) -> str:
-    """What the server says to root, asked by the vendor's client at once."""
-    words = ["mariadb", "--no-defaults", f"--socket={server.socket}", "-uroot", "-N", "-B", "-e", statement]
-    return subprocess.run(words, check=True, capture_output=True, text=True).stdout.strip()
 
 
 async def test_who_restores_can_still_reach_the_server(source: Server) -> None:

@@ -134,11 +134,18 @@ def follow(context: Context, /, source: str, **wishes: Any) -> Awaitable[None]:
 @click.option(
     "--stream", "streams", multiple=True, metavar="NAME", help="Only this stream (may be given again)."
 )
+@click.option(
+    "--only",
+    multiple=True,
+    metavar="PART",
+    help="Only this DATABASE or DATABASE.TABLE of the full, into a server that has others (may be given again).",
+)
+@click.option("--resume", is_flag=True, help="Go on where the same restore into the target was interrupted.")
 @click.option("--dry-run", is_flag=True, help="Say what would be done, and what it would ask for.")
 @click.option(
     "--force",
     is_flag=True,
-    help="Replace files (only what differs is fetched); restore into a target that is not empty.",
+    help="Replace files (only what differs is fetched), or a server's databases of the same names.",
 )
 @common
 @goals
@@ -151,7 +158,15 @@ def restore(
     if given > 1 or not (given or options["dry_run"]):
         raise click.UsageError("Say where to: give one of --to DIR, --into TARGET and --to-command COMMAND.")
     if options["streams"] and into:
-        raise click.UsageError("A server is restored whole: --stream goes with --to or --to-command.")
+        raise click.UsageError(
+            "A server is restored whole, or in parts by --only: --stream goes with --to or --to-command."
+        )
+    if (options["only"] or options["resume"]) and (to or to_command):
+        raise click.UsageError("--only and --resume are for a server: they go with --into.")
+    if options["only"] and not options["goal"].latest:
+        raise click.UsageError(
+            "With --only there is no log to replay: choose a full by --snapshot, or leave the goal out."
+        )
     from . import moving
 
     return moving.restore(context, source, moving.Destination(to, into, to_command), **options)

@@ -107,6 +107,8 @@ async def restore(
     goal: Goal,
     snapshot: str,
     streams: Sequence[str],
+    only: Sequence[str],
+    resume: bool,
     dry_run: bool,
     force: bool,
 ) -> None:
@@ -121,6 +123,8 @@ async def restore(
             goal=None if snapshot else goal,
             snapshot=snapshot or None,
             streams=list(streams) or None,
+            only=only,
+            resume=resume,
             force=force,
             dry_run=dry_run,
             budget=context.budget,

@@ -191,6 +191,8 @@ def restore(
     goal: Goal | None = None,
     snapshot: str | None = None,
     streams: Sequence[str] | None = None,
+    only: Sequence[str] = (),
+    resume: bool = False,
     force: bool = False,
     dry_run: bool = False,
     budget: Budget | None = None,
@@ -200,6 +202,10 @@ def restore(
     """Restore *series* to where `plan` says.  *streams* limits what goes to a directory or a process; a process takes one stream.  Both
     take log extents whole, and so may end before the goal: a warning says so.
 
+    An agent restores *only* those parts of a full, in the vendor's words (of MySQL `database` or `database.table`), as the latest full
+    shows them, or the *snapshot*.  *resume* goes on where a restore of the same full, goal and parts was interrupted; "the latest" is the
+    same goal, however far the log has got meanwhile.
+
     *force* lets a directory's files be replaced, or an agent's target be other than empty; of a file that is there already, only what
     differs is fetched.  *dry_run* reads snapshots, and recipes that are stored as streams, and tells in the result's `forecast` what the
     restore would ask of the store; without *to* that is one to an empty directory.  *output* is the file descriptor that a process prints
@@ -208,7 +214,20 @@ def restore(
     if to is None and not dry_run:
         raise ValueError("a restore goes somewhere")
     job = _Restore(
-        repo, series, to, at, goal, snapshot, streams, force, dry_run, budget or Budget(), staging, output
+        repo,
+        series,
+        to,
+        at,
+        goal,
+        snapshot,
+        streams,
+        tuple(only),
+        resume,
+        force,
+        dry_run,
+        budget or Budget(),
+        staging,
+        output,
     )
     return Operation(job.run)
 
@@ -302,6 +321,8 @@ class _Restore:
     goal: Goal | None
     snapshot: str | None
     streams: Sequence[str] | None
+    only: tuple[str, ...]
+    resume: bool
     force: bool
     dry_run: bool
     budget: Budget
@@ -315,6 +336,7 @@ class _Restore:
             emit(Started(self.series, "restore", _mode(self.at, self.goal, self.snapshot)))
             repo = self.repo.over(ObservedStore(self.repo.store, self.counts))
             _ = repo.readers  # a writer's key is refused before anything else
+            self._check_wishes()
             chosen = await plan(
                 repo,
                 series=self.series,
@@ -323,6 +345,8 @@ class _Restore:
                 snapshot=self.snapshot,
                 whole=isinstance(self.to, Path | Sequence),
             )
+            if self.only and self.snapshot is None:
+                chosen = plan_snapshot(chosen.base, "a part of a full is restored as the full shows it")
             self._check(chosen)
             if chosen.whole:
                 emit(Warned(self.series, chosen.cut))
@@ -414,6 +438,30 @@ class _Restore:
                 if await anyio.Path(root / file_name(record.name, record.facts)).is_file():
                     return True
         return False
+
+    def _check_wishes(self) -> None:
+        """Refuse what nobody would carry out."""
+        to = self.to
+        if self.only and not (self.goal or Goal(self.at)).latest:
+            raise Refused(
+                "a part of a full is restored as the full shows it: there is no goal beyond",
+                hint="Leave the goal out for the latest full, or choose another one by --snapshot.",
+            )
+        if isinstance(to, Path | Sequence):
+            if self.only or self.resume:
+                raise Refused(
+                    "parts (--only) and --resume are for a restore into a server",
+                    hint="To a directory or a command, choose streams by --stream.",
+                )
+        elif to is not None:
+            # An agent of somebody else may not know of them.
+            if self.only and not getattr(to, "parts", False):
+                raise Refused(f"a {to.kind} target takes a full whole", hint="Leave out --only.")
+            if self.resume and not getattr(to, "resumes", False):
+                raise Refused(
+                    f"a restore into a {to.kind} target cannot be resumed",
+                    hint="Begin anew, without --resume.",
+                )
 
     def _check(self, chosen: RestorePlan) -> None:
         names = {stream.name for stream in chosen.base.snapshot.streams} | {
@@ -612,6 +660,9 @@ class _Restore:
                 position=position_of(chosen.base.snapshot.position),
                 staging=directory,
                 goal=_agent_goal(chosen),
+                only=self.only,
+                ident=_ident(chosen, self.only, alone=bool(self.only or self.snapshot)),
+                resume=self.resume,
                 force=self.force,
                 facts=chosen.base.snapshot.facts,
                 phase=lambda name: fetch.emit(Phase(self.series, name)),
@@ -631,6 +682,17 @@ def _mode(at: int | None, goal: Goal | None, snapshot: str | None) -> str:
     )
     given = [name for name, value in names if value not in (None, "")]
     return "snapshot" if snapshot is not None else given[0] if given else "latest"
+
+
+def _ident(chosen: RestorePlan, only: Sequence[str], *, alone: bool) -> str:
+    """What is restored, and to where in the log, for whoever goes on with it later."""
+    if only:
+        where = f"only {', '.join(sorted(set(only)))}"
+    elif alone:
+        where = "alone"
+    else:
+        where = f"to {chosen.position.text if chosen.position is not None else chosen.goal}"
+    return f"snapshot {chosen.base.snapshot.id}, {where}"
 
 
 def _agent_goal(chosen: RestorePlan) -> AgentGoal | None:

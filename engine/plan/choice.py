@@ -294,9 +294,9 @@ def _leaves_out(chain: Chain, logs: Sequence[LogPiece], aim: Aim) -> bool:
     return len(logs) < len(aim.logs(chain, whole=False))
 
 
-def plan_snapshot(entry: Entry) -> RestorePlan:
+def plan_snapshot(entry: Entry, reason: str = "this snapshot was asked for by its id") -> RestorePlan:
     """Just this snapshot, without any logs."""
-    return RestorePlan(entry, (), None, entry.time, ("this snapshot was asked for by its id",))
+    return RestorePlan(entry, (), None, entry.time, (reason,))
 
 
 def _begin(chain: Chain) -> PositionRecord:

@@ -9,6 +9,7 @@ the binary log.  What a test needs and cannot have of a server like that, it is 
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -21,6 +22,25 @@ from .mariadb import Account, Server, named, quoted
 
 _THEIRS = "('mysql', 'sys', 'information_schema', 'performance_schema', 'ndbinfo')"
 _ACCOUNTS = "('root', 'mysql', 'mariadb.sys', 'mysql.sys', 'mysql.session', 'mysql.infoschema', 'PUBLIC', '')"
+
+
+_MYSQL = (
+    (r"CREATE OR REPLACE USER (\S+) (.*)", (r"DROP USER IF EXISTS \1", r"CREATE USER \1 \2")),
+    (r"SET SESSION binlog_annotate_row_events=(.*)", (r"SET SESSION binlog_rows_query_log_events=\1",)),
+    (r"GRANT (.*) TO (\S+) IDENTIFIED BY (.*)", (r"CREATE USER \2 IDENTIFIED BY \3", r"GRANT \1 TO \2")),
+    # What MySQL has not at all is left out.
+    (r"CREATE OR REPLACE TABLE .*|.*SEQUENCE .*|SELECT NEXTVAL.*|SET SESSION gtid_(domain_id|seq_no)=.*", ()),
+    (r"SET SESSION binlog_format=DEFAULT", ("SET SESSION binlog_format=@@global.binlog_format",)),
+)
+"""How MySQL says what tests say to MariaDB."""
+
+
+def spoken(statement: str) -> list[str]:
+    """*statement* as MySQL is told it."""
+    for pattern, words in _MYSQL:
+        if found := re.fullmatch(pattern, statement, re.DOTALL):
+            return [found.expand(one) for one in words]
+    return [statement]
 
 
 class Named(Server):
@@ -70,6 +90,11 @@ class Named(Server):
 
     def _needs_process(self, what: str) -> NoReturn:
         pytest.skip(f"needs control of the server's process ({what}): it is a named one")
+
+    async def execute(self, *statements: str) -> list[tuple[Any, ...]]:
+        if not self.is_mariadb:
+            statements = tuple(one for statement in statements for one in spoken(statement))
+        return await super().execute(*statements)
 
     async def take_over(self, options: Sequence[str]) -> None:
         """Empty it, and set what *options* would have set."""

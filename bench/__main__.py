@@ -141,12 +141,30 @@ def engine(**options: Any) -> Report:
 @size_option("--size", "256MiB", "Bytes of each dump.")
 @click.option("--days", default=10, show_default=True, help="Dumps of the series.")
 @rounds_option(3)
+@click.option(
+    "--mysql", is_flag=True, help="Of a real MariaDB, of which ours also takes its own fulls; one round."
+)
 @place_option
 def peers(**options: Any) -> Report:
     """restic, borg, casync and zstd beside strandline, on dumps of a changing database."""
     from .suites.peers import peers
 
     return peers(**options, say=say)
+
+
+@main.command()
+@outputs
+@size_option("--size", "2GiB", "Bytes of the database, as a dump counts them.")
+@rounds_option(2)
+@click.option("--connections", default=4, show_default=True, help="Connections that write meanwhile.")
+@click.option("--rate", default=50.0, show_default=True, help="Transactions a second on each of them.")
+@click.option("--quiet", default=20.0, show_default=True, help="Seconds without a backup, in each round.")
+@place_option
+def mysql(**options: Any) -> Report:
+    """A full of a MariaDB with a load running, and what the load notices of it."""
+    from .suites.mysql import mysql
+
+    return mysql(**options, say=say)
 
 
 @main.command()

@@ -1,8 +1,8 @@
 """What a suite has found: tables and charts of plain values, before anybody chose how to show them.
 
-A row is a dict by its columns' keys.  Units of values: "rate" bytes per second, "bytes", "seconds", "share" (1.0 is all), "ratio",
-"count", "money" (of which currency, says the column), "text"; a pair is a range; None is what could not be measured.  `to_json` is what
-`--json` prints:
+A row is a dict by its columns' keys.  Units of values: "rate" bytes per second, "bytes", "seconds", "latency" (short ones), "share" (1.0 is
+all), "ratio", "count", "money" (of which currency, says the column), "text"; a pair is a range; None is what could not be measured.
+`to_json` is what `--json` prints:
 
     {"suite": ..., "settings": {...}, "machine": {...},
      "tables": {name: [row, ...]}, "charts": {name: {series: [[x, y], ...]}}, "notes": [...]}
@@ -20,7 +20,7 @@ from strandline.engine.base.units import format_size
 
 from .machine import machine
 
-Unit: TypeAlias = Literal["rate", "bytes", "seconds", "share", "ratio", "count", "money", "text"]
+Unit: TypeAlias = Literal["rate", "bytes", "seconds", "latency", "share", "ratio", "count", "money", "text"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +98,8 @@ def show(value: Any, unit: Unit) -> str:
             return format_size(value)
         case "seconds":
             return f"{value:.2f} s"
+        case "latency":
+            return f"{value * 1000:.1f} ms" if value < 0.1 else f"{value * 1000:.0f} ms"
         case "share":
             return f"{value * 100:.0f} %" if value >= 0.095 or not value else f"{value * 100:.1f} %"
         case "ratio":

@@ -6,6 +6,7 @@ tool that would skip one by its time of change is told not to, since a dump is n
 
 from __future__ import annotations
 
+import filecmp
 import shutil
 import subprocess
 from abc import ABC, abstractmethod
@@ -66,6 +67,12 @@ class Peer(ABC):
     @abstractmethod
     def restored(self, file: Path, target: Path) -> Path:
         """Where the restored file lies then."""
+
+    def sound(self, file: Path, target: Path) -> bool:
+        """Is what was restored what was given?"""
+        filecmp.clear_cache()
+        restored = self.restored(file, target)
+        return restored.is_file() and filecmp.cmp(file, restored, shallow=False)
 
     def size(self) -> int:
         """Bytes that all backups take together."""

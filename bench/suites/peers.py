@@ -3,13 +3,17 @@
 In each round every tool gets a fresh repository, and works on each day's dump in turn with the others: the first full, a full of
 the same file again, a full each day, and a restore of the last day, whose bytes are compared.  A tool that loses data, ours included,
 has no time.
+
+The dumps are made as the dump tool would write them, or they are a MariaDB's own, of which `mariadb-dump` writes one a day: then ours also
+takes its own full of that server each day.
 """
 
 from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -17,13 +21,17 @@ from typing import Any
 
 from strandline.engine.base.units import format_size
 
+from ..database import Database, database
 from ..makers.files import write_file
 from ..makers.orders import UNIFORM, OrderTable, rows_for
 from ..measure import CommandFailed, Run, Summary, run
 from ..peers.base import Peer, Step
 from ..peers.registry import PEERS, installed
+from ..peers.server import DUMP, from_server
 from ..report import Chart, Column, Report, Table
-from .engine import compare
+
+CHANGED = 0.005
+"""Share of a server's rows that are updated in a day; a fifth as many are new."""
 
 OPERATIONS = {
     "full": "first full",
@@ -59,40 +67,72 @@ def peers(
     size: int = 256 << 20,
     days: int = 10,
     rounds: int = 3,
+    mysql: bool = False,
     place: Path | None = None,
     known: tuple[type[Peer], ...] = PEERS,
     say: Callable[[str], None] = lambda _: None,
 ) -> Report:
+    """*mysql*: of a real server, in one round."""
     here, absent = installed(known)
     for sentence in absent:
         say(sentence)
-    told = [Told(peer) for peer in here]
-    with tempfile.TemporaryDirectory(prefix="strandline-bench-", dir=place) as name:
-        say(f"making {days} dumps of {format_size(size)}")
-        files = _make(Path(name), size, days)
+    rounds = 1 if mysql else rounds
+    with tempfile.TemporaryDirectory(prefix="strandline-bench-", dir=place) as name, ExitStack() as servers:
+        home = Path(name)
+        if mysql:
+            say(f"making a database of {format_size(size)}")
+            source = servers.enter_context(database(home / "source", size))
+            target = servers.enter_context(database(home / "target"))
+            here = [from_server(source, target), *here]
+        told = [Told(peer) for peer in here]
         for number in range(rounds):
             say(f"round {number + 1} of {rounds}")
-            _round(Path(name), files, told, number, say)
-        read = files[0].stat().st_size
+            files = _server_days(source, home, days) if mysql else _days(home, size, days, number)
+            read = _round(home, files, told, number, days, say)
     settings = {"size": read, "days": days, "rounds": rounds}
+    if mysql:
+        settings["changed"] = f"{CHANGED:.1%} a day"
     return _report(settings, told, absent, read)
 
 
-def _make(place: Path, size: int, days: int) -> list[Path]:
-    table, files = OrderTable(rows_for(size)), []
+def _file(home: Path, day: int) -> Path:
+    file = home / "days" / str(day) / "dump.sql"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    return file
+
+
+def _days(home: Path, size: int, days: int, number: int) -> Iterator[Path]:
+    """Dumps as the tool would write them; made once."""
+    table = OrderTable(rows_for(size))
     for day in range(days):
         if day:
             table.change(UNIFORM)
-        files.append(place / "days" / str(day) / "dump.sql")
-        files[-1].parent.mkdir(parents=True)
-        write_file(files[-1], table.dump())
-    return files
+        file = _file(home, day)
+        if not number:
+            write_file(file, table.dump())
+        yield file
+
+
+def _server_days(source: Database, home: Path, days: int) -> Iterator[Path]:
+    """What the server's own tool writes, day by day; the server is as it was then until the next is asked for."""
+    for day in range(days):
+        if day:
+            source.change(day, CHANGED)
+        file = _file(home, day)
+        source.dump(file, *DUMP)
+        yield file
 
 
 def _round(
-    place: Path, files: Sequence[Path], told: Sequence[Told], number: int, say: Callable[[str], None]
-) -> None:
-    homes = {one.peer.name: one.peer(place / "homes" / one.peer.name) for one in told}
+    place: Path,
+    files: Iterable[Path],
+    told: Sequence[Told],
+    number: int,
+    days: int,
+    say: Callable[[str], None],
+) -> int:
+    """Return how many bytes the first dump has."""
+    homes = {one.peer.name: one.peer(place / "homes" / one.peer.name.replace(" ", "-")) for one in told}
     for one in told:
         one.stored = []
         homes[one.peer.name].home.mkdir(parents=True)
@@ -103,16 +143,19 @@ def _round(
             _measured(one, homes[one.peer.name], operation, steps, place / "out")
 
     each("", lambda peer: peer.prepare())
+    read = 0
     for day, file in enumerate(files):
-        say(f"day {day + 1} of {len(files)}")
+        read = read or file.stat().st_size
+        say(f"day {day + 1} of {days}")
         each("daily" if day else "full", partial(_backup, file, day))
         if not day:
-            each("unchanged", partial(_backup, file, len(files)))
+            each("unchanged", partial(_backup, file, days))
         for one in turns:
             one.stored.append(homes[one.peer.name].size())
     for one in turns:
-        _restore(one, homes[one.peer.name], files[-1], len(files) - 1, place)
+        _restore(one, homes[one.peer.name], file, days - 1, place)
     shutil.rmtree(place / "homes")
+    return read
 
 
 def _backup(file: Path, number: int, peer: Peer) -> list[Step]:
@@ -123,11 +166,8 @@ def _restore(told: Told, peer: Peer, file: Path, number: int, place: Path) -> No
     target = place / "restored"
     target.mkdir()
     _measured(told, peer, "restore", lambda peer: [peer.restore(file, number, target)], place / "out")
-    if not told.failure:
-        try:
-            compare(file, peer.restored(file, target))
-        except SystemExit:
-            told.failure = "what it restored is not what it was given"
+    if not told.failure and not peer.sound(file, target):
+        told.failure = "what it restored is not what it was given"
     shutil.rmtree(target)
 
 
@@ -151,9 +191,11 @@ def _report(settings: dict[str, Any], told: Sequence[Told], absent: Sequence[str
     report.tables.append(Table("operations", "Operations", COLUMNS, rows))
     sound = [one for one in told if not one.failure]
     columns = [Column("tool", "tool"), Column("how", "how"), Column("version", "version")]
+    columns.append(Column("per_day", "a day", "bytes"))
     columns += [Column(f"day_{day + 1}", f"day {day + 1}", "bytes") for day in range(settings["days"])]
     stored = [
         {"tool": one.peer.name, "how": one.peer.how, "version": one.peer.version()}
+        | {"per_day": _per_day(one)}
         | {f"day_{day}": size for day, size in enumerate(one.stored, 1) if not one.failure}
         for one in told
     ]
@@ -187,6 +229,13 @@ def _report(settings: dict[str, Any], told: Sequence[Told], absent: Sequence[str
         "column is how many times strandline's median a tool's takes."
     )
     return report
+
+
+def _per_day(told: Told) -> float | None:
+    """What each day after the first has added."""
+    if told.failure or len(told.stored) < 2:
+        return None
+    return (told.stored[-1] - told.stored[0]) / (len(told.stored) - 1)
 
 
 def _row(told: Told, operation: str, read: int, ours: Told | None) -> dict[str, Any]:

@@ -12,6 +12,8 @@ from bench.peers.strandline import Strandline
 from bench.suites.engine import compare
 from bench.suites.peers import peers
 
+from ..mariadb import need_mariadb
+
 MIB = 1 << 20
 
 
@@ -128,3 +130,15 @@ def test_what_is_installed_keeps_each_backup_and_restores_it(peer, tmp_path):
     compare(files[1], tool.restored(files[1], target))
     assert 0 < tool.size() < 2 * MIB
     assert peer.version()
+
+
+@pytest.mark.mariadb
+def test_of_a_real_server_ours_takes_its_own_fulls_beside_the_dumps(checked):
+    need_mariadb()
+    found = checked(peers(size=MIB, days=2, mysql=True, known=(Copier, Loser)))
+
+    stored = {row["tool"]: row for row in found["tables"]["stored"]}
+    assert found["settings"]["rounds"] == 1
+    assert stored["copier"]["per_day"] > MIB / 2
+    assert 0 < stored["strandline from the server"]["per_day"] < MIB / 2
+    assert stored["loser"]["per_day"] is None

@@ -21,7 +21,10 @@ from bench.suites.engine import ROOT, compare, engine
 from bench.suites.gil import gil
 from bench.suites.kernels import kernels
 from bench.suites.latency import latency
+from bench.suites.mysql import mysql
 from bench.suites.series import series
+
+from ..mariadb import need_mariadb
 
 MIB = 1 << 20
 
@@ -205,3 +208,21 @@ def test_cost_makes_its_files_where_it_is_told(tmp_path):
 
     assert seen
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.mariadb
+def test_mysql_tells_what_writers_notice_of_a_full(checked):
+    need_mariadb()
+    found = checked(mysql(size=MIB, rounds=1, connections=2, quiet=0.5, settle=0.1))
+
+    rows = found["tables"]["mysql"]
+    assert [row["what"] for row in rows] == [
+        "nobody backs up",
+        "first full",
+        "full again",
+        "mariadb-dump into a file",
+    ]
+    for row in rows:
+        assert 0 < row["latency"] <= row["late"] <= row["latest"]
+        assert 0 < row["still"] < 60
+    assert all(row["seconds"] > 0 for row in rows[1:])

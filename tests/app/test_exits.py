@@ -50,6 +50,7 @@ EXPECTED = {
     agent_errors.GoalNotReached: 9,
     agent_errors.LogDamaged: 4,
     agent_errors.StagingFull: 4,
+    errors.NoFull: 3,
     UnknownKind: 3,
     NoSuchKernel: 3,
 }

@@ -5,9 +5,10 @@ held in memory, up to `ROOM`, and verified as it comes.  A capture hands that ou
 where its log ends and waits a moment until that has come too: the time before that question is then a time up to which nothing is
 missing.
 
-Where what is held does not answer (nothing is held yet, the chain goes on from elsewhere, more came than there is room for, the
-log was begun anew), the capture reads the server's log itself, as any log backup does (`mysql_extents`), and the tail goes on from its end.
-So there is one way to catch up however far behind, in bounded memory, and no spool: what does not fit is read again.
+Where what is held does not answer (nothing is held yet, the chain goes on from elsewhere, more came than there is room for, the log was
+begun anew, another server answers where a failed one did), the capture reads the server's log itself, as any log backup does
+(`mysql_extents`), and the tail goes on from its end.  So there is one way to catch up however far behind, in bounded memory, and no
+spool: what does not fit is read again.
 
 A connection that is lost is made anew, and what was held is read again then: a server that crashed may have lost the end of its log, and
 the log after that is another one.  While the server is away, a capture still hands out what is held.
@@ -27,8 +28,8 @@ from .base import Capture, CaptureRequest, Position, SourceIdentity, Tail
 from .binlog import FORMAT_DESCRIPTION, BinlogVerifier, Event
 from .errors import AgentError, ChainBroken, SourceRefused, SourceUnreachable
 from .mysql_connect import MySQLConnection, MySQLSettings, connected
-from .mysql_extents import LogCapture, Reading, log_capture
-from .mysql_log import describe_file, find_chain_end, generation_of, log_end, ordinal_of, place_of, read_log
+from .mysql_extents import LogCapture, Reading, check_chain, log_capture
+from .mysql_log import describe_file, generation_of, log_end, ordinal_of, place_of, read_log
 from .mysql_server import check_before_logs, look, server_time
 
 ROOM = 8 << 20
@@ -52,7 +53,7 @@ class LogTail(Tail):
         # A server ends the older of two clients of one id: who follows must have one of its own, and other reading none.
         own = settings.server_id or random.randrange(1 << 31, (1 << 32) - 1)
         self._following = msgspec.structs.replace(settings, server_id=own)
-        self._settings = msgspec.structs.replace(settings, server_id=0)
+        self._settings = msgspec.structs.replace(settings, server_id=0, flush_logs=False)
         self._now = now
         self._pauses = pauses
         self._source: SourceIdentity | None = None
@@ -62,7 +63,8 @@ class LogTail(Tail):
         self._size = 0
         self._cut = 0
         self._place = (0, 0)
-        self._full = False
+        self._behind = False
+        """What is held does not answer: a capture has to read the server's log itself."""
         self._failed: AgentError | None = None
         self._over = False
         self._news: anyio.Event | None = None
@@ -101,7 +103,7 @@ class LogTail(Tail):
 
     @property
     def _ready(self) -> bool:
-        return self._since is None or self._full or self._cut > 0
+        return self._since is None or self._behind or self._cut > 0
 
     async def _capture(
         self, since: Position, warn: Callable[[str], None]
@@ -130,7 +132,7 @@ class LogTail(Tail):
         return (
             mine is not None
             and bool(self._held)
-            and not self._full
+            and not self._behind
             and (mine.timeline, mine.order) == (since.timeline, since.order)
         )
 
@@ -158,7 +160,7 @@ class LogTail(Tail):
         """What lies before *position* is stored: hold what comes after it."""
         self._since = position
         if handed is None or handed[0] != self._session:
-            self._held, self._size, self._cut, self._full, self._failed = [], 0, 0, False, None
+            self._held, self._size, self._cut, self._behind, self._failed = [], 0, 0, False, None
             self._session += 1
             self._begin.set()
             self._scope.cancel()
@@ -172,7 +174,7 @@ class LogTail(Tail):
             self._size = sum(map(_room_of, self._held))
 
     async def _follow(self) -> None:
-        """Read until there is no room, or something is wrong that time does not mend."""
+        """Read until a capture has to, or something is wrong that time does not mend."""
         failures = 0
         while True:
             session = self._session
@@ -188,11 +190,18 @@ class LogTail(Tail):
                 return
 
     async def _read(self) -> bool:
-        """Read from the chain's end until there is no room; False if that end has moved before the first event came."""
+        """Read from the chain's end until a capture has to; False if that end has moved before the first event came."""
         since = self._since
         assert since is not None
         async with connected(self._settings) as connection:
-            await find_chain_end(self._settings, connection, since)
+            server = await look(connection, self._now)
+            _, elsewhere = await check_chain(self._settings, connection, server, since)
+            if elsewhere is not None and elsewhere == await log_end(connection):
+                raise SourceUnreachable("another server goes on with the log, and has nothing new yet")
+        if elsewhere is not None:
+            self._behind = True
+            self._tell()
+            return True
         verifier: BinlogVerifier | None = None
         async with aclosing(read_log(self._following, *place_of(since), follow=True)) as events:
             async for file, event in events:
@@ -214,9 +223,9 @@ class LogTail(Tail):
                 self._place = (ordinal_of(file), verifier.offset)
                 if ended:
                     self._cut = len(self._held)
-                self._full = self._size > ROOM
+                self._behind = self._size > ROOM
                 self._tell()
-                if self._full:
+                if self._behind:
                     return True
         raise SourceUnreachable("the server ended the log that it was sending")
 

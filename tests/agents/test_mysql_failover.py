@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import replace
 
 import anyio
@@ -177,6 +177,74 @@ async def test_a_tail_goes_on_with_the_new_server() -> None:
             taken.append(await piece(tail, taken[-1].position))
 
         assert [extent.transactions for extent in check_joined(since, taken)] == [2, 1]
+
+
+class Address:
+    """A port that leads to one server, and then to another."""
+
+    def __init__(self) -> None:
+        self.server: Server | None = None
+        self._open: list[asyncio.StreamWriter] = []
+
+    @asynccontextmanager
+    async def listening(self) -> AsyncIterator[int]:
+        listener = await asyncio.start_server(self._accept, "127.0.0.1", 0)
+        try:
+            yield listener.sockets[0].getsockname()[1]
+        finally:
+            listener.close()
+            self.lead_to(None)
+
+    def lead_to(self, server: Server | None) -> None:
+        self.server = server
+        for writer in self._open:
+            writer.close()
+        self._open.clear()
+
+    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self.server is None:
+            writer.close()
+            return
+        there, back = await asyncio.open_connection("127.0.0.1", self.server.port)
+        self._open += [writer, back]
+        await asyncio.gather(self._pass(reader, back), self._pass(there, writer))
+
+    async def _pass(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(OSError):
+            while data := await reader.read(1 << 16):
+                writer.write(data)
+                await writer.drain()
+        writer.close()
+
+
+async def test_an_address_that_leads_to_the_promoted_server_is_followed_on() -> None:
+    address = Address()
+    async with pair() as (primary, replica), address.listening() as port:
+        address.lead_to(primary)
+        since = await chain_on(primary)
+        async with following(agent(primary, port=port)) as tail:
+            taken = [await piece(tail, since)]
+            await read_by_tail(primary)
+            await primary.execute(INSERT)
+            assert await tail.wait(10)
+            taken.append(await piece(tail, taken[-1].position))
+            await caught_up(replica, primary)
+            await primary.kill()
+            await promote(replica)
+            address.lead_to(replica)
+
+            assert not await tail.wait(0.5)  # it is the same log so far
+            taken.append(await piece(tail, taken[-1].position))
+            await replica.execute(INSERT, INSERT)
+            assert await tail.wait(10)
+            taken.append(await piece(tail, taken[-1].position))
+            await read_by_tail(replica)
+            await replica.execute(INSERT)
+            assert await tail.wait(10)
+            taken.append(await piece(tail, taken[-1].position))
+
+        assert [extent.transactions for extent in check_joined(since, taken)] == [1, 2, 1]
+        assert taken[-1].position.facts["gtid"] == await gtid(replica)
 
 
 async def chain_on(server: Server) -> Position:

@@ -33,7 +33,7 @@ import anyio
 
 from .base import RestoreEnd, RestoreJob
 from .binlog import gtid_text, parse_gtid_text
-from .errors import AccessDenied, AgentError, SourceRefused, ToolFailed
+from .errors import AccessDenied, AgentError, GoalNotReached, LogDamaged, SourceRefused, ToolFailed
 from .mysql_choice import Choice, table_names
 from .mysql_connect import MySQLConnection, MySQLSettings, connected, said_by_tool
 from .mysql_journal import (
@@ -64,6 +64,9 @@ _MEANWHILE = _LARGEST_PACKET | {
     "innodb_flush_log_at_trx_commit": "2",  # a process may die; after a power cut a restore begins anew
     "sync_binlog": "0",
 }
+_FINAL = (ToolFailed, SourceRefused, GoalNotReached, LogDamaged)
+"""Errors that may come again when a restore goes on: they say themselves what to do."""
+
 _REMEMBER_ACCOUNT = b"""\
 SET @strandline_host = SUBSTRING_INDEX(CURRENT_USER(), '@', -1);
 SET @strandline_user = LEFT(CURRENT_USER(), CHAR_LENGTH(CURRENT_USER()) - CHAR_LENGTH(@strandline_host) - 1);
@@ -101,7 +104,14 @@ async def restore_server(settings: MySQLSettings, job: RestoreJob) -> RestoreEnd
             _prepared(connection, meanwhile, were),
             defaults_file(job.staging, settings) as defaults,
         ):
-            end = await _restore(Target(settings, connection, job, defaults, journal, choice))
+            try:
+                end = await _restore(Target(settings, connection, job, defaults, journal, choice))
+            except BaseException as error:
+                if not isinstance(error, _FINAL):
+                    job.emit_warning(
+                        "what was restored stays in the target: the same command with --resume goes on from there"
+                    )
+                raise
         await journal.drop()
         return end
 
@@ -257,7 +267,8 @@ async def _clear(connection: MySQLConnection, job: RestoreJob, choice: Choice) -
     replaced = [name for name in there if name in names and (not choice or name in choice.databases)]
     tables = await _chosen_and_there(connection, replace(choice, databases=frozenset())) if choice else []
     if replaced or tables:
-        job.emit_warning(f"replaced in the target: {', '.join([*map(quoted, replaced), *tables])}")
+        also = "; its binary log begins anew" if job.logs else ""
+        job.emit_warning(f"replaced in the target: {', '.join([*map(quoted, replaced), *tables])}{also}")
     await connection.execute(f"SET SESSION sql_log_bin={1 if choice else 0}, lock_wait_timeout=30")
     for name in replaced:
         await connection.execute(f"DROP DATABASE {quoted(name)}")

@@ -28,7 +28,7 @@ from .binlog import (
     next_file,
 )
 from .errors import AccessDenied, ChainBroken, LogDamaged, SourceUnreachable
-from .mysql_connect import RIGHTS, MySQLConnection
+from .mysql_connect import RIGHTS, MySQLConnection, in_our_words
 
 _COM_BINLOG_DUMP = 0x12
 _NON_BLOCK = 1
@@ -85,7 +85,8 @@ async def dump_log(
     flags = (0 if follow else _NON_BLOCK) | (_ANNOTATE_ROWS if connection.is_mariadb else 0)
     skip = start if start > LARGEST_START else 0
     payload = struct.pack("<IHI", 4 if skip else start, flags, server_id) + file.encode()
-    await raw._execute_command(_COM_BINLOG_DUMP, payload)
+    with in_our_words(connection.settings):
+        await raw._execute_command(_COM_BINLOG_DUMP, payload)
     described, offset = False, 4
     async with aclosing(_packets(raw._reader)) as packets:
         async for packet in packets:

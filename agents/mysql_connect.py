@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import re
 import ssl
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any, Literal
 
 import aiomysql
@@ -103,14 +103,12 @@ class MySQLConnection:
         """Rows of one statement, by column name."""
         words = ""
         try:
-            with anyio.fail_after(self.settings.statement_timeout):
+            with anyio.fail_after(self.settings.statement_timeout), in_our_words(self.settings):
                 async with self.raw.cursor(_QuietCursor) as cursor:
                     await cursor.execute(statement, values or None)
                     return list(await cursor.fetchall())
         except TimeoutError:
             words = f"{statement.split()[0]} took more than {self.settings.statement_timeout:.0f} s"
-        except (pymysql.err.MySQLError, OSError, asyncio.IncompleteReadError) as error:
-            raise translate(error, self.settings) from error
         raise SourceUnreachable(f"the server does not answer: {words}", server=self.settings.place)
 
     async def one(self, statement: str, values: Sequence[object] = ()) -> dict[str, Any]:
@@ -153,7 +151,7 @@ async def connected(settings: MySQLSettings) -> AsyncIterator[MySQLConnection]:
 
 async def _open(raw: Any, settings: MySQLSettings) -> MySQLConnection:
     try:
-        with anyio.fail_after(settings.connect_timeout):
+        with anyio.fail_after(settings.connect_timeout), in_our_words(settings):
             await raw._connect()
             async with raw.cursor(_QuietCursor) as cursor:
                 # A long dump, or a store that is slow, keeps the server waiting for us.
@@ -164,8 +162,6 @@ async def _open(raw: Any, settings: MySQLSettings) -> MySQLConnection:
                 row = await cursor.fetchone()
     except TimeoutError:
         raise SourceUnreachable("the server does not answer", server=settings.place) from None
-    except (pymysql.err.MySQLError, OSError, asyncio.IncompleteReadError) as error:
-        raise translate(error, settings) from error
     return MySQLConnection(raw, settings, row["version"], row["comment"])
 
 
@@ -190,6 +186,20 @@ RIGHTS = (
 )
 _REFUSED, _LACKS = (1044, 1045, 1698), (1142, 1143, 1227, 1370)
 _GONE = (2002, 2003, 2006, 2013, 2055, 1053, 1927)
+
+
+@contextmanager
+def in_our_words(settings: MySQLSettings) -> Iterator[None]:
+    """Whatever the driver raises within is raised as an error of ours."""
+    try:
+        yield
+    except (pymysql.err.MySQLError, OSError, asyncio.IncompleteReadError) as error:
+        raise translate(error, settings) from error
+    except RuntimeError as error:
+        if "closed" not in str(error):
+            raise
+        # What uvloop says of a connection that was reset before we write to it.
+        raise SourceUnreachable(f"the server cannot be reached: {error}", server=settings.place) from error
 
 
 def translate(error: Exception, settings: MySQLSettings) -> AgentError:

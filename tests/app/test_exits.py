@@ -26,6 +26,7 @@ EXPECTED = {
     errors.NoKey: 8,
     errors.NoRepository: 9,
     errors.NotFound: 9,
+    errors.NoFull: 3,
     errors.Unreachable: 9,
     errors.Damaged: 7,
     errors.SourceFailed: 4,

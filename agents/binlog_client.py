@@ -38,6 +38,8 @@ _READ = 1 << 20
 HEARTBEAT_SECONDS = 5
 SILENCE = 60.0
 """Seconds without a byte, heartbeats included, after which the server counts as gone."""
+SILENCE_FOLLOWED = 15.0
+"""The same while a log is followed: nothing else happens than that heartbeats come, and who is late there loses most."""
 
 LARGEST_START = 0xFFFFFFFF
 """The last offset at which the server can be told to begin: four bytes of the command."""
@@ -88,7 +90,8 @@ async def dump_log(
     with in_our_words(connection.settings):
         await raw._execute_command(_COM_BINLOG_DUMP, payload)
     described, offset = False, 4
-    async with aclosing(_packets(raw._reader)) as packets:
+    patience = SILENCE_FOLLOWED if follow else SILENCE
+    async with aclosing(_packets(raw._reader, patience)) as packets:
         async for packet in packets:
             event = _event(packet, file)
             if event is None:
@@ -135,19 +138,19 @@ def _event(packet: memoryview, file: str) -> Event | None:
     return Event.parse(bytes(packet[1:]))
 
 
-async def _packets(reader: Any) -> AsyncGenerator[memoryview, None]:
-    """Payloads of packets, continued ones joined."""
+async def _packets(reader: Any, silence: float) -> AsyncGenerator[memoryview, None]:
+    """Payloads of packets, continued ones joined; raise `SourceUnreachable` after so many seconds without any."""
     buffer = bytearray()
     joined = bytearray()
     while True:
         piece = b""
-        with anyio.move_on_after(SILENCE) as patience:
+        with anyio.move_on_after(silence) as patience:
             try:
                 piece = await reader.read(_READ)
             except OSError as error:
                 raise SourceUnreachable(f"the server went away while its log was read: {error}") from error
         if patience.cancelled_caught:
-            raise SourceUnreachable(f"the server has been silent for {SILENCE:.0f} s while its log was read")
+            raise SourceUnreachable(f"the server has been silent for {silence:.0f} s while its log was read")
         if not piece:
             raise SourceUnreachable("the server closed the connection while its log was read")
         buffer += piece

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 
 import anyio
@@ -17,7 +17,7 @@ from strandline.agents.mysql_places import find_place, has_passed
 
 from ..mariadb import PASSWORD, USER, Server, quoted, running_server
 from .mysql_kit import PATIENCE, Taken, agent, bring_back, empty, gtid, rows, shop, take
-from .test_mysql_tail import check_joined, following, piece, read_by_tail
+from .test_mysql_tail import Address, check_joined, following, piece, read_by_tail
 
 pytestmark = [pytest.mark.mariadb, pytest.mark.filterwarnings("ignore::pymysql.err.Warning")]
 
@@ -177,44 +177,6 @@ async def test_a_tail_goes_on_with_the_new_server() -> None:
             taken.append(await piece(tail, taken[-1].position))
 
         assert [extent.transactions for extent in check_joined(since, taken)] == [2, 1]
-
-
-class Address:
-    """A port that leads to one server, and then to another."""
-
-    def __init__(self) -> None:
-        self.server: Server | None = None
-        self._open: list[asyncio.StreamWriter] = []
-
-    @asynccontextmanager
-    async def listening(self) -> AsyncIterator[int]:
-        listener = await asyncio.start_server(self._accept, "127.0.0.1", 0)
-        try:
-            yield listener.sockets[0].getsockname()[1]
-        finally:
-            listener.close()
-            self.lead_to(None)
-
-    def lead_to(self, server: Server | None) -> None:
-        self.server = server
-        for writer in self._open:
-            writer.close()
-        self._open.clear()
-
-    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        if self.server is None:
-            writer.close()
-            return
-        there, back = await asyncio.open_connection("127.0.0.1", self.server.port)
-        self._open += [writer, back]
-        await asyncio.gather(self._pass(reader, back), self._pass(there, writer))
-
-    async def _pass(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with suppress(OSError):
-            while data := await reader.read(1 << 16):
-                writer.write(data)
-                await writer.drain()
-        writer.close()
 
 
 async def test_an_address_that_leads_to_the_promoted_server_is_followed_on() -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 import anyio
 import pytest
 import pytest_asyncio
-from strandline.agents import mysql_tail
+from strandline.agents import binlog_client, mysql_tail
 from strandline.agents.base import CaptureRequest, LogExtent, Position, Tail
 from strandline.agents.errors import ChainBroken, SourceRefused, SourceUnreachable
 from strandline.agents.mysql import MySQLAgent
@@ -67,6 +67,48 @@ async def piece(tail: Tail, since: Position) -> Taken:
                 streams.append(Kept(stream.name, stream.kind, data, stream.extent, stream.facts))
             end = await capture.finish()
     return Taken(streams, end, warnings)
+
+
+class Address:
+    """A port that leads to one server, and then to another.  A network that is `frozen` keeps connections, and carries nothing on those
+    that it has."""
+
+    def __init__(self) -> None:
+        self.server: Server | None = None
+        self.frozen = asyncio.Event()
+        self._open: list[asyncio.StreamWriter] = []
+
+    @asynccontextmanager
+    async def listening(self) -> AsyncIterator[int]:
+        listener = await asyncio.start_server(self._accept, "127.0.0.1", 0)
+        try:
+            yield listener.sockets[0].getsockname()[1]
+        finally:
+            listener.close()
+            self.lead_to(None)
+
+    def lead_to(self, server: Server | None) -> None:
+        self.server = server
+        for writer in self._open:
+            writer.close()
+        self._open.clear()
+
+    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self.server is None:
+            writer.close()
+            return
+        there, back = await asyncio.open_connection("127.0.0.1", self.server.port)
+        self._open += [writer, back]
+        await asyncio.gather(self._pass(reader, back), self._pass(there, writer))
+
+    async def _pass(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(OSError):
+            while data := await reader.read(1 << 16):
+                if self.frozen.is_set():
+                    await asyncio.sleep(PATIENCE)
+                writer.write(data)
+                await writer.drain()
+        writer.close()
 
 
 async def here(server: Server) -> Position:
@@ -212,6 +254,31 @@ async def test_a_lost_connection_is_made_anew(calm: Server) -> None:
             taken.append(await piece(tail, taken[-1].position))
 
     assert sum(extent.transactions for extent in check_joined(since, taken)) == 6
+
+
+async def test_a_network_that_swallows_everything_delays_what_comes_and_loses_nothing(
+    calm: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(binlog_client, "SILENCE_FOLLOWED", 1.0)
+    monkeypatch.setattr(mysql_tail, "PATIENCE", 0.2)
+    address = Address()
+    async with address.listening() as port:
+        address.lead_to(calm)
+        since = await here(calm)
+        async with following(agent(calm, port=port, connect_timeout=1, statement_timeout=1)) as tail:
+            taken = [await piece(tail, since)]
+            for seconds in (0.0, 2.0):
+                await read_by_tail(calm)
+                address.frozen.set()
+                await calm.execute(INSERT)
+                with pytest.raises(SourceUnreachable):
+                    await piece(tail, taken[-1].position)
+                await asyncio.sleep(seconds)
+                address.frozen.clear()  # what is made from now on gets through
+                assert await tail.wait(10)
+                taken.append(await piece(tail, taken[-1].position))
+
+    assert [extent.transactions for extent in check_joined(since, taken)] == [1, 1]
 
 
 async def test_what_was_read_is_stored_though_the_server_is_gone() -> None:

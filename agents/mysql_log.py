@@ -98,10 +98,15 @@ async def list_logs(connection: MySQLConnection) -> list[LogFile]:
 async def read_head(settings: MySQLSettings, file: str) -> tuple[FormatDescription, Event]:
     """The FORMAT_DESCRIPTION at the head of *file*, as it stands there."""
     async with connected(settings) as connection:
-        events = dump_events(connection, file, 4, server_id=settings.server_id)
-        async with aclosing(events):
-            async for event in events:
-                return FormatDescription.parse(event), event
+        return await last_read_head(connection, file)
+
+
+async def last_read_head(connection: MySQLConnection, file: str) -> tuple[FormatDescription, Event]:
+    """The same over *connection*, which is of no more use afterwards."""
+    events = dump_events(connection, file, 4, server_id=connection.settings.server_id)
+    async with aclosing(events):
+        async for event in events:
+            return FormatDescription.parse(event), event
     raise SourceUnreachable(f"the server sent nothing of {file}")
 
 

@@ -24,13 +24,13 @@ from functools import partial
 import anyio
 import msgspec
 
-from .base import Capture, CaptureRequest, Position, SourceIdentity, Tail
+from .base import Capture, CaptureRequest, Position, Tail
 from .binlog import FORMAT_DESCRIPTION, BinlogVerifier, Event
 from .errors import AgentError, ChainBroken, SourceRefused, SourceUnreachable
 from .mysql_connect import MySQLConnection, MySQLSettings, connected
 from .mysql_extents import LogCapture, Reading, check_chain, log_capture
-from .mysql_log import describe_file, generation_of, log_end, ordinal_of, place_of, read_log
-from .mysql_server import check_before_logs, look, server_time
+from .mysql_log import describe_file, generation_of, last_read_head, log_end, ordinal_of, place_of, read_log
+from .mysql_server import Server, check_before_logs, look, server_time
 
 ROOM = 8 << 20
 """Bytes of log that are held, before the one event that does not fit any more."""
@@ -56,7 +56,7 @@ class LogTail(Tail):
         self._settings = msgspec.structs.replace(settings, server_id=0, flush_logs=False)
         self._now = now
         self._pauses = pauses
-        self._source: SourceIdentity | None = None
+        self._server: Server | None = None
         self._since: Position | None = None
         self._session = 0
         self._held: list[tuple[str, Event]] = []
@@ -110,22 +110,24 @@ class LogTail(Tail):
     ) -> tuple[LogCapture, tuple[int, int] | None]:
         """A capture, and how much of what is held it hands out: of which session, how many events."""
         try:
+            if self._holds(since) and (time := await self._arrived(since, warn)):
+                return self._hand_out(since, time, warn)
             async with connected(self._settings) as connection:
-                server = await look(connection, self._now)
-                if not server.log_bin:
-                    raise SourceRefused(
-                        "the server writes no binary log", hint="Set log_bin, and take a full backup."
-                    )
-                self._source = server.identity
-                time = await server_time(connection)
-                if self._holds(since) and await self._arrived(connection, since):
-                    check_before_logs(server, since, time, warn)
-                    return self._hand_out(since, server.identity, time, warn)
+                server = await self._look(connection)
                 return await log_capture(self._settings, connection, server, since, warn), None
         except (SourceUnreachable, ChainBroken):
-            if self._source is None or not self._cut or not self._holds(since):
+            if not self._cut or not self._holds(since):
                 raise
-            return self._hand_out(since, self._source, 0, warn)
+            return self._hand_out(since, 0, warn)
+
+    async def _look(self, connection: MySQLConnection) -> Server:
+        server = await look(connection, self._now)
+        if not server.log_bin:
+            raise SourceRefused(
+                "the server writes no binary log", hint="Set log_bin, and take a full backup."
+            )
+        self._server = server
+        return server
 
     def _holds(self, since: Position) -> bool:
         mine = self._since
@@ -136,24 +138,31 @@ class LogTail(Tail):
             and (mine.timeline, mine.order) == (since.timeline, since.order)
         )
 
-    async def _arrived(self, connection: MySQLConnection, since: Position) -> bool:
-        """Has all come that the server has written, and is it still the same log?"""
-        file, offset = await log_end(connection)
-        wanted = (ordinal_of(file), offset)
+    async def _arrived(self, since: Position, warn: Callable[[str], None]) -> int:
+        """Has all come that the server has written until now, and is it still the same log?  The server's time then, µs, or 0."""
         first, start = place_of(since)
-        epoch = (await describe_file(self._settings, first)).fingerprint
-        if wanted < (ordinal_of(first), start) or epoch != since.facts.get("epoch"):
-            return False
+        async with connected(self._settings) as connection:
+            time = await server_time(connection)
+            file, offset = await log_end(connection)
+            description, _ = await last_read_head(connection, first)
+        wanted = (ordinal_of(file), offset)
+        if wanted < (ordinal_of(first), start) or description.fingerprint != since.facts.get("epoch"):
+            return 0
         with anyio.move_on_after(PATIENCE):
             while self._place < wanted and self._holds(since) and not (self._over or self._failed):
                 await self._next_news()
-        return self._place >= wanted and self._failed is None and self._holds(since)
+        if self._place < wanted or self._failed is not None or not self._holds(since):
+            return 0
+        if self._server is not None:
+            check_before_logs(self._server, since, time, warn)
+        return time
 
     def _hand_out(
-        self, since: Position, source: SourceIdentity, time: int, warn: Callable[[str], None]
+        self, since: Position, time: int, warn: Callable[[str], None]
     ) -> tuple[LogCapture, tuple[int, int]]:
+        assert self._server is not None  # who holds something has looked
         reading = Reading(since, _each(self._held[: self._cut]), time, generation=generation_of(since))
-        capture = LogCapture(source, reading, partial(describe_file, self._settings), warn)
+        capture = LogCapture(self._server.identity, reading, partial(describe_file, self._settings), warn)
         return capture, (self._session, self._cut)
 
     def _go_on(self, position: Position, handed: tuple[int, int] | None) -> None:
@@ -194,7 +203,7 @@ class LogTail(Tail):
         since = self._since
         assert since is not None
         async with connected(self._settings) as connection:
-            server = await look(connection, self._now)
+            server = await self._look(connection)
             _, elsewhere = await check_chain(self._settings, connection, server, since)
             if elsewhere is not None and elsewhere == await log_end(connection):
                 raise SourceUnreachable("another server goes on with the log, and has nothing new yet")

@@ -160,7 +160,7 @@ async def _check_target(
             hint="Restore into another server.  If it has to be this one: save its binary log, then RESET MASTER on it.",
         )
     if not job.force and not (job.resume and journal.ident is not None):
-        await _check_empty(connection)
+        await _check_empty(connection, job)
     series = facts.get("version", "").split(".")[:2]
     if facts.get("version") and series != connection.version.split(".")[:2]:
         job.emit_warning(
@@ -206,15 +206,21 @@ def _check_unfinished(job: RestoreJob, journal: Journal) -> None:
         )
 
 
-async def _check_empty(connection: MySQLConnection) -> None:
+async def _check_empty(connection: MySQLConnection, job: RestoreJob) -> None:
     rows = await connection.execute(
         f"SELECT schema_name AS name FROM information_schema.schemata WHERE schema_name NOT IN {_SYSTEM}"
         " AND schema_name <> 'test' ORDER BY 1"
     )
     if rows:
         raise SourceRefused(
-            "the target is not empty: it has databases of its own",
-            hint="Restore into a fresh server, or add --force to load over what is there.",
+            "there is no unfinished restore in the target, and it is not empty: it has databases of its own"
+            if job.resume
+            else "the target is not empty: it has databases of its own",
+            hint=(
+                "Was the restore done already?  If not, restore into a fresh server, or add --force to replace what is there."
+                if job.resume
+                else "Restore into a fresh server, or add --force to replace what the full has, too."
+            ),
             databases=", ".join(str(row["name"]) for row in rows[:5]),
         )
 

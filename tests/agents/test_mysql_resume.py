@@ -262,7 +262,7 @@ async def test_a_replay_goes_on_from_wherever_it_was_stopped(target: Server, wor
     every = sum(extent.transactions for extent in world.log.extents)
     came: set[int] = set()
 
-    for count in range(1, every, every // 7):
+    for count in range(1, every - 15, every // 8):
         await empty(target)
         came.add(await interrupt_replay(target, world, count))
         end = await go_on(target, world)
@@ -400,3 +400,13 @@ async def test_a_resumed_restore_ends_at_its_goal(target: Server, world: World) 
 
     assert dump_of(target) == expected
     assert (end.position, end.transactions) == (whole.position, whole.transactions)
+
+
+async def test_what_is_done_is_not_gone_on_with(target: Server, world: World) -> None:
+    await bring_back(target, world.full)
+
+    with pytest.raises(SourceRefused, match="there is no unfinished restore in the target") as refused:
+        await bring_back(target, world.full, resume=True)
+
+    assert "Was the restore done already?" in refused.value.hint
+    assert dump_of(target) == world.at_full[0]

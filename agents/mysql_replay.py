@@ -99,6 +99,13 @@ class Sent:
                 return
         self.runs.append((server, number, number, spare))
 
+    def gtids(self) -> GtidSet:
+        """All of them, of MySQL."""
+        runs: dict[str, list[tuple[int, int]]] = {}
+        for server, first, last, _ in self.runs:
+            runs.setdefault(server.replace("-", ":"), []).append((first, last))  # a source and its tag
+        return GtidSet(runs)
+
     def __iter__(self) -> Iterator[tuple[str, int, bool]]:
         return (
             (server, number, spare)
@@ -179,11 +186,11 @@ class Executed:
     """
 
     def __init__(self, now: str, base: str, rows: Callable[[str], bool] | None = None) -> None:
-        self._last, self._runs = parse_transactions(now)
+        self._last, self._set = parse_transactions(now)
         self._last -= parse_transactions(base)[0]
         self._domains = {_domain(name) for name in self._last}
         self._rows = rows
-        self._begun = bool(self._last or self._runs)
+        self._begun = bool(self._last or self._set)
         self._new = ""
 
     def has(self, name: str) -> bool:
@@ -195,9 +202,8 @@ class Executed:
                     hint=BEGIN_ANEW,
                 )
             return False
-        source, _, number = name.rpartition(":")
-        if source:
-            return any(first <= int(number) <= last for first, last in self._runs.get(source, ()))
+        if ":" in name:
+            return name in self._set
         there = _domain(name) in self._domains
         if there and self._new:
             raise SourceRefused(
@@ -283,77 +289,59 @@ class Cut:
 
 
 class Missing:
-    """Those of some transactions that are still to come: runs of numbers by source (MySQL), or the last of a domain (MariaDB).
+    """Those of some transactions that are still to come: MariaDB's by name, MySQL's as a set.
 
-    *known* is a GTID state: what is in it is not missing.  False when nothing is.
+    *known* is a GTID state: what is in it (of MariaDB, up to the last of each domain) is not missing.  False when nothing is.
     """
 
     def __init__(self, text: str, known: str) -> None:
-        maria, self._runs = parse_transactions(text)
+        maria, self._set = parse_transactions(text)
         state, seen = parse_transactions(known)
         self._maria = {
             name
             for name in maria
             if not any(_domain(one) == _domain(name) and _number(one) >= _number(name) for one in state)
         }
-        for source in list(self._runs):
-            for first, last in seen.get(source, ()):
-                self._remove(source, first, last)
+        self._set = self._set - seen
 
     def __bool__(self) -> bool:
-        return bool(self._maria or self._runs)
+        return bool(self._maria or self._set)
 
     def __str__(self) -> str:
-        runs = [
-            f"{source}:{first}" + (f"-{last}" if last > first else "")
-            for source, some in self._runs.items()
-            for first, last in some
-        ]
-        return ", ".join([*sorted(self._maria), *runs][:3])
+        return ", ".join([*sorted(self._maria), *filter(None, str(self._set).split(","))][:3])
 
     def take(self, transaction: str) -> None:
         self._maria.discard(transaction)
-        source, _, number = transaction.rpartition(":")
-        if source in self._runs:
-            self._remove(source, int(number), int(number))
-
-    def _remove(self, source: str, first: int, last: int) -> None:
-        left = []
-        for begin, end in self._runs.get(source, ()):
-            left += [(begin, min(end, first - 1)), (max(begin, last + 1), end)]
-        left = [(begin, end) for begin, end in left if begin <= end]
-        if left:
-            self._runs[source] = left
-        else:
-            self._runs.pop(source, None)
+        if ":" in transaction and transaction in self._set:
+            taken = GtidSet()
+            taken.add(transaction)
+            self._set = self._set - taken
 
 
-def parse_transactions(text: str) -> tuple[set[str], dict[str, list[tuple[int, int]]]]:
-    """The transactions that *text* names, as the log does: MariaDB's, and runs of MySQL's by source; raise `SourceRefused`."""
+def parse_transactions(text: str) -> tuple[set[str], GtidSet]:
+    """The transactions that *text* names: MariaDB's as the log does, and a set of MySQL's; raise `SourceRefused`."""
     maria: set[str] = set()
-    runs: dict[str, list[tuple[int, int]]] = {}
+    others = GtidSet()
     for part in filter(None, (one.strip() for one in text.split(","))):
         if _MARIA_NAME.fullmatch(part):
             maria.add("-".join(str(int(word)) for word in part.split("-")))
             continue
         try:
-            found = GtidSet.parse(part)
+            others = others | GtidSet.parse(part)
         except SourceRefused:
             raise SourceRefused(
                 f"{part!r} is no transaction's name",
                 hint="Give a GTID: 0-1-4711 of MariaDB, 3e11fa47-71ca-11e1-9e33-c80aa9429562:23 of MySQL.",
             ) from None
-        for source, some in found.runs():
-            runs.setdefault(source, []).extend(some)
-    return maria, runs
+    return maria, others
 
 
 def one_transaction(text: str) -> str:
-    maria, runs = parse_transactions(text)
-    names = [*maria, *(f"{source}:{first}" for source, some in runs.items() for first, _ in some)]
-    if len(names) != 1 or any(first != last for some in runs.values() for first, last in some):
+    """The name, as the log has it, of the one transaction that *text* names."""
+    maria, others = parse_transactions(text)
+    if len(maria) + len(others) != 1:
         raise SourceRefused("a restore can end just before one transaction, not before several", given=text)
-    return names[0]
+    return next(iter(maria), "") or str(others).replace("-", "")
 
 
 def _domain(name: str) -> int:

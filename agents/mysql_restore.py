@@ -23,7 +23,6 @@ changed, and what is written is logged, so that replicas and later log backups o
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import replace
@@ -36,6 +35,7 @@ from .binlog import gtid_text, parse_gtid_text
 from .errors import AccessDenied, AgentError, GoalNotReached, LogDamaged, SourceRefused, ToolFailed
 from .mysql_choice import Choice, table_names
 from .mysql_connect import MySQLConnection, MySQLSettings, connected, said_by_tool
+from .mysql_gtid import GtidSet
 from .mysql_journal import (
     SCHEMA,
     Journal,
@@ -541,20 +541,13 @@ async def _compare(
 
 async def _compare_gtids(connection: MySQLConnection, known: str, replay: Replay) -> None:
     """Raise unless the target has executed just what the full had and what was sent (MySQL)."""
-    runs = [
-        f"{uuid.UUID(hex=source.replace('-', ''))}:{first}-{last}"
-        for source, first, last, _ in replay.sent.runs
-    ]
-    expected = ",".join([known, *runs])
-    row = await connection.one(
-        "SELECT GTID_SUBSET(%s, @@GLOBAL.gtid_executed) AND GTID_SUBSET(@@GLOBAL.gtid_executed, %s) AS same,"
-        " @@GLOBAL.gtid_executed AS executed",
-        (expected, expected),
-    )
-    if not row["same"]:
+    expected = GtidSet.parse(known) | replay.sent.gtids()
+    row = await connection.one("SELECT @@GLOBAL.gtid_executed AS executed")
+    executed = GtidSet.parse(str(row["executed"]))
+    if executed != expected:
         raise ToolFailed(
             "the target's gtid_executed is not that of what was restored",
             hint="Do not use this server; restore into a fresh one.",
-            executed=str(row["executed"]).replace("\n", ""),
-            expected=expected,
+            missing=str(expected - executed),
+            stray=str(executed - expected),
         )

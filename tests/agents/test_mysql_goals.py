@@ -10,9 +10,10 @@ import pytest
 import pytest_asyncio
 from strandline.agents.base import Goal, Position, RestoreJob
 from strandline.agents.binlog import parse_gtid_text
-from strandline.agents.errors import GoalNotReached, SourceRefused
+from strandline.agents.errors import GoalNotReached, SourceRefused, ToolFailed
 from strandline.agents.mysql_log import log_position
-from strandline.agents.mysql_replay import Found, Missing, Replay, Sent, log_events
+from strandline.agents.mysql_replay import Executed, Found, Missing, Replay, Sent, log_events, one_transaction
+from strandline.agents.mysql_restore import _compare_gtids
 
 from ..mariadb import Server, running_server
 from .mysql_kit import Taken, bring_back, gtid, rows, shop, take
@@ -184,7 +185,7 @@ async def test_a_restore_that_misses_its_goal_is_not_done(source: Server, histor
 
 def test_runs_of_a_set_are_taken_away_one_by_one_and_together() -> None:
     missing = Missing(f"{UUID}:1-5:9", f"{UUID.upper()}:1-2")
-    assert str(missing) == f"{UUID.replace('-', '')}:3-5, {UUID.replace('-', '')}:9"
+    assert str(missing) == f"{UUID}:3-5:9"
     for number in (4, 3, 9):
         missing.take(f"{UUID.replace('-', '')}:{number}")
         assert missing
@@ -216,3 +217,50 @@ def test_what_may_leave_no_trace_is_not_missed_and_all_else_is() -> None:
     assert missing("0-1-1", "0-1-2") == ("0-1 number 4", "")
     assert missing("0-1-2", "0-1-4") == ("0-1 number 1", "0-1-2")
     assert missing("0-1-1", "0-1-4", "0-1-9")[1] == "0-1-9"
+
+
+def test_transactions_with_tags_are_missed_and_named_like_others() -> None:
+    digits = UUID.replace("-", "")
+    missing = Missing(f"{UUID}:shop:1-3", f"{UUID}:1-9:shop:1")
+    assert str(missing) == f"{UUID}:shop:2-3"
+    missing.take(f"{digits}:2")
+    missing.take(f"{digits}:shop:2")
+    assert str(missing) == f"{UUID}:shop:3"
+    assert one_transaction(f"{UUID.upper()}:Shop:7") == f"{digits}:shop:7"
+    assert one_transaction(f"{UUID}:7") == f"{digits}:7"
+
+
+class Told:
+    """A connection to a server that has executed that."""
+
+    def __init__(self, executed: str) -> None:
+        self._executed = executed
+
+    async def one(self, statement: str) -> dict[str, str]:
+        assert statement == "SELECT @@GLOBAL.gtid_executed AS executed"
+        return {"executed": self._executed}
+
+
+async def test_what_mysql_executed_is_compared_with_what_it_should_have() -> None:
+    digits = UUID.replace("-", "")
+    replay = Replay(Position("t", (1, 4), "b.000001:4"), None)
+    for name in (f"{digits}:6", f"{digits}:7", f"{digits}:shop:1", f"{digits}:9"):
+        replay.sent.add(name)
+
+    await _compare_gtids(Told(f"{UUID}:1-7:9:shop:1"), f"{UUID}:1-5", replay)  # type: ignore[arg-type]
+    with pytest.raises(ToolFailed, match="gtid_executed") as failed:
+        await _compare_gtids(Told(f"{UUID}:1-6:9-10:shop:1"), f"{UUID}:1-5", replay)  # type: ignore[arg-type]
+
+    assert failed.value.facts["missing"] == f"{UUID}:7"
+    assert failed.value.facts["stray"] == f"{UUID}:10"
+
+
+def test_a_resumed_replay_on_mysql_leaves_out_what_is_in_the_targets_set() -> None:
+    digits = UUID.replace("-", "")
+    executed = Executed(f"{UUID}:1-7:shop:1", f"{UUID}:1-5")
+
+    names = [f"{digits}:6", f"{digits}:7", f"{digits}:shop:1", f"{digits}:8", f"{digits}:shop:2"]
+    assert [executed.has(name) for name in names] == [True, True, True, False, False]
+    executed.check_end()
+    with pytest.raises(SourceRefused, match="without GTID"):
+        executed.has("")

@@ -345,6 +345,12 @@ class _Restore:
                 snapshot=self.snapshot,
                 whole=isinstance(self.to, Path | Sequence),
             )
+            if self.only and chosen.base.snapshot.mode != "full":
+                raise Refused(
+                    "parts are restored from a full, and that snapshot is a log backup",
+                    hint="`strandline snapshots` lists the fulls.",
+                    snapshot=chosen.base.snapshot.id,
+                )
             if self.only and self.snapshot is None:
                 chosen = plan_snapshot(chosen.base, "a part of a full is restored as the full shows it")
             self._check(chosen)

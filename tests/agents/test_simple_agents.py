@@ -127,6 +127,30 @@ async def test_a_grandchild_that_keeps_the_error_pipe_does_not_hold_us_up() -> N
     assert time.monotonic() - began < 10
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a process of its parent's end")
+async def test_a_tied_tool_is_gone_with_whoever_ran_it(tmp_path: Path) -> None:
+    script = (
+        "import anyio\n"
+        "from strandline.agents.process import running\n"
+        "async def main():\n"
+        "    async with running(['sleep', '300'], tied=True) as tool:\n"
+        "        print(tool.pid, flush=True)\n"
+        "        await anyio.sleep(300)\n"
+        "anyio.run(main)\n"
+    )
+    async with await anyio.open_process([sys.executable, "-c", script]) as parent:
+        assert parent.stdout is not None
+        tool = int(await parent.stdout.receive())
+        while Path(f"/proc/{tool}/comm").read_text() != "sleep\n":  # it is tied before it becomes the tool
+            await anyio.sleep(0.01)
+        parent.send_signal(signal.SIGKILL)
+        await parent.wait()
+
+    with anyio.fail_after(10):
+        while alive(tool):
+            await anyio.sleep(0.01)
+
+
 # Files
 
 

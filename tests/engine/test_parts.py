@@ -86,6 +86,13 @@ async def test_parts_of_an_older_full_are_chosen_by_its_snapshot(repo: strandlin
     assert (await job_of(repo, only=["shop.t"])).ident != job.ident
 
 
+async def test_parts_of_a_log_backup_are_refused(repo: strandline.Repository) -> None:
+    log = [name.id for name in await repo.snapshots("it")][-1]
+
+    with pytest.raises(Refused, match="is a log backup"):
+        await job_of(repo, only=["shop.t"], snapshot=log)
+
+
 @pytest.mark.parametrize("wish", [{"only": ["shop"]}, {"resume": True}])
 async def test_what_a_target_cannot_do_is_refused(
     repo: strandline.Repository, tmp_path: Path, wish: dict[str, Any]

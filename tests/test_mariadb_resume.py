@@ -192,6 +192,24 @@ async def test_killed_again_and_again(place: Place) -> None:
     await place.check(place.at_end)
 
 
+async def test_interrupted_by_hand_a_restore_says_how_it_goes_on(place: Place) -> None:
+    await empty(place.target)
+    await place.target.execute("SET sql_log_bin=0", "DROP USER IF EXISTS ana@'%'")
+    process = place.start("restore", "shop", "--into", "fresh")
+    while await place.replayed() < 10:
+        assert process.poll() is None, process.communicate()
+        await asyncio.sleep(0.01)
+
+    process.send_signal(signal.SIGINT)
+    _, err = await asyncio.to_thread(process.communicate)
+
+    assert process.returncode == 130
+    assert b"the same command with --resume goes on from there" in err
+    assert b"interrupted: the target may be half restored" in err
+    await place.run("restore", "shop", "--into", "fresh", "--resume")
+    await place.check(place.at_end)
+
+
 async def test_one_table_by_name(place: Place) -> None:
     await empty(place.target)
     await place.target.execute(

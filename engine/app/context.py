@@ -57,6 +57,8 @@ class Context:
         """What a command that ends well ends with."""
         self.ending = ""
         """What a command that goes on until it is interrupted then does; that is its good end."""
+        self.left = ""
+        """What it leaves behind where it is interrupted; empty: nothing."""
 
     @cached_property
     def settings(self) -> Settings:

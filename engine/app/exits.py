@@ -27,8 +27,8 @@ MEANINGS = {
     NOT_FOUND: "no such snapshot, source or repository; or a moment that cannot be reached",
     WITHDRAWN: "the backup was taken for dead by another run, and its snapshot withdrawn; run it again",
     UNWELL: "`doctor` found an error; warnings and notes do not count",
-    INTERRUPTED: "interrupted (Ctrl-C); nothing half-done is left",
-    TERMINATED: "terminated; nothing half-done is left",
+    INTERRUPTED: "interrupted (Ctrl-C); nothing half-done is left, but perhaps in a server that was being restored",
+    TERMINATED: "terminated; nothing half-done is left, but perhaps in a server that was being restored",
 }
 
 TABLE: tuple[tuple[type[BaseException], int], ...] = (

@@ -115,6 +115,7 @@ async def restore(
     staging = context.settings.target(destination.into).staging if destination.into else None
     place = context.repository_of(source)
     bill = Bill(place.prices)
+    context.left = "the target may be half restored" if destination.into and not dry_run else ""
     async with opened(place, bill.counts) as repo:
         operation = restore_op.restore(
             repo,

@@ -57,12 +57,12 @@ class _Run:
             if isinstance(cause, KeyboardInterrupt | Interrupted):
                 if self._completed or self._context.ending:
                     return self._context.exit_code
-                return self._fail("interrupted", exits.INTERRUPTED, NOTHING_LEFT)
+                return self._fail("interrupted", exits.INTERRUPTED, self._context.left or NOTHING_LEFT)
             if self._signal:
                 return self._fail("interrupted", 128 + self._signal, _words(cause))
             return self._fail("error", exits.exit_code(cause), _words(cause), _hint(cause))
         if self._signal and not (self._completed or self._context.ending):
-            return self._fail("interrupted", 128 + self._signal, NOTHING_LEFT)
+            return self._fail("interrupted", 128 + self._signal, self._context.left or NOTHING_LEFT)
         return self._context.exit_code
 
     async def _guarded(self, work: Awaitable[None]) -> None:

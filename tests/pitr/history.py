@@ -88,6 +88,7 @@ class History:
     server: Server
     repo: strandline.Repository
     recorder: Recorder
+    method: str
     eras: list[Era] = field(default_factory=list)
     marks: list[Marked] = field(default_factory=list)
     gaps: list[str] = field(default_factory=list)
@@ -100,10 +101,10 @@ class History:
     def era(self) -> Era:
         return self.eras[-1]
 
-    async def full(self, **settings: Any) -> None:
+    async def full(self) -> None:
         # A table that is altered while it is dumped ends the dump; that is another test's.
         async with self.recorder.definitions:
-            done = await strandline.backup(self.repo, agent(self.server, **settings), series=SERIES)
+            done = await strandline.backup(self.repo, agent(self.server, method=self.method), series=SERIES)
         assert done.snapshot.position is not None
         self.tells_gtids = "gtid" in done.snapshot.position.facts
         self.era.fulls.append((_place(done.snapshot.position), done.snapshot.time or 0))
@@ -199,11 +200,11 @@ def _place(position: Any) -> Place:
 
 
 async def live(
-    server: Server, repo: strandline.Repository, files: Path, *, seed: int, scale: float, control: bool
+    server: Server, repo: strandline.Repository, files: Path, *, seed: int, control: bool, method: str
 ) -> History:
-    """Everything that happens, in about eight seconds times *scale*.  *control*: the server's process is ours."""
+    """Everything that happens, in about eight seconds.  *control*: the server's process is ours; *method* of fulls, as agents call it."""
     rng = random.Random(seed)
-    history = History(server, repo, Recorder(), [Era()])
+    history = History(server, repo, Recorder(), method, [Era()])
     load = Load(history.recorder, rng, files)
     await server.execute(*SCHEMA)
 
@@ -215,13 +216,13 @@ async def live(
         """*steps*, with a while between them."""
         for step in steps:
             await step()
-            await asyncio.sleep(scale * (0.05 + rng.random() * 0.2))
+            await asyncio.sleep(0.05 + rng.random() * 0.2)
 
     async def rotate() -> None:
         await server.execute("FLUSH NO_WRITE_TO_BINLOG BINARY LOGS")
 
     async with load.running(server):
-        await asyncio.sleep(0.3 * scale)
+        await asyncio.sleep(0.3)
         await some(history.full, history.logs, lambda: history.mark("one"), rotate, rotate, history.logs)
     if control:
         async with load.running(server):

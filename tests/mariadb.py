@@ -18,14 +18,13 @@ import subprocess
 import tempfile
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import aiomysql
-import pymysql
 import pytest
 
 USER, PASSWORD = "backup", 'p"a\\ss #1'
@@ -231,11 +230,11 @@ class Server:
         return {"unix_socket": str(self.socket), "user": "root"}
 
     async def reset_log(self) -> None:
-        await self._either("RESET MASTER", "RESET BINARY LOGS AND GTIDS")
+        await self.execute("RESET MASTER")
 
     async def log_place(self) -> tuple[str, int]:
         """The file that is written now, and where its next event will begin."""
-        ((file, offset, *_),) = await self._either("SHOW MASTER STATUS", "SHOW BINARY LOG STATUS")
+        ((file, offset, *_),) = await self.execute("SHOW MASTER STATUS")
         return str(file), int(offset)
 
     async def gtids(self) -> str:
@@ -243,13 +242,6 @@ class Server:
         variable = "@@gtid_binlog_pos" if self.is_mariadb else "@@global.gtid_executed"
         ((text,),) = await self.execute(f"SELECT {variable}")
         return str(text or "").replace("\n", "")
-
-    async def _either(self, *statements: str) -> list[tuple[Any, ...]]:
-        """What the first of *statements* says that the server knows: MySQL 8.4 has other words for some."""
-        for statement in statements[:-1]:
-            with suppress(pymysql.err.ProgrammingError):
-                return await self.execute(statement)
-        return await self.execute(statements[-1])
 
     async def execute(self, *statements: str) -> list[tuple[Any, ...]]:
         """Run statements in one session as root; return the last one's rows."""

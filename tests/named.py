@@ -34,10 +34,15 @@ _MYSQL = (
 )
 """How MySQL says what tests say to MariaDB."""
 
+_MYSQL_8_2 = (
+    (r"SHOW MASTER STATUS", ("SHOW BINARY LOG STATUS",)),
+    (r"RESET MASTER", ("RESET BINARY LOGS AND GTIDS",)),
+)
 
-def spoken(statement: str) -> list[str]:
-    """*statement* as MySQL is told it."""
-    for pattern, words in _MYSQL:
+
+def spoken(statement: str, *, newer: bool) -> list[str]:
+    """*statement* as MySQL is told it; *newer*: 8.2 or later."""
+    for pattern, words in (*_MYSQL, *(_MYSQL_8_2 if newer else ())):
         if found := re.fullmatch(pattern, statement, re.DOTALL):
             return [found.expand(one) for one in words]
     return [statement]
@@ -50,6 +55,7 @@ class Named(Server):
         self.host, self.port = account.host, account.port
         self._account = account
         self._globals: dict[str, str] = {}
+        self._newer = False
 
     def _reach(self) -> dict[str, Any]:
         account = self._account
@@ -93,13 +99,19 @@ class Named(Server):
 
     async def execute(self, *statements: str) -> list[tuple[Any, ...]]:
         if not self.is_mariadb:
-            statements = tuple(one for statement in statements for one in spoken(statement))
+            statements = tuple(
+                one for statement in statements for one in spoken(statement, newer=self._newer)
+            )
         return await super().execute(*statements)
 
     async def take_over(self, options: Sequence[str]) -> None:
         """Empty it, and set what *options* would have set."""
         ((version,),) = await self.execute("SELECT CONCAT(@@version, ' ', @@version_comment)")
         self.is_mariadb = "mariadb" in version.lower()
+        if not self.is_mariadb:
+            with suppress(pymysql.err.ProgrammingError):
+                await self.execute("SHOW BINARY LOG STATUS")
+                self._newer = True
         ((self.server_id,),) = await self.execute("SELECT @@server_id")
         self._globals = await self._variables()
         for option in options:

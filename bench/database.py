@@ -111,7 +111,9 @@ def database(place: Path, size: int = 0, *, memory: str = "256M") -> Iterator[Da
     (place / "tmp").mkdir(parents=True)
     user = ["--user=root"] if os.geteuid() == 0 else []
     made = ["mariadb-install-db", "--no-defaults", *user, f"--datadir={place / 'data'}", "--skip-test-db"]
-    subprocess.run(made, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    done = subprocess.run(made, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    if done.returncode:
+        raise SystemExit(f"mariadb-install-db failed:\n{done.stdout}")
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = int(probe.getsockname()[1])

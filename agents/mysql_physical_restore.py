@@ -4,7 +4,8 @@ The files land beside the data directory, which is not there yet or empty, on th
 more room.  If anything fails before they are in place, nothing stays behind.  A server is neither stopped nor overwritten by us.
 
 The server is started by a command of the user's, or by the user: then we stop when the files are in place, and a restore that is resumed
-goes on with the replay.  A note in the data directory (`NOTE`) says what is still to be done; it is gone when all is.
+goes on with the replay.  A note in the data directory (`NOTE`) says which restore that is; it is gone when all is done.  An interrupted
+replay goes on by the journal in the server, as that onto a logical full does (`mysql_journal`).
 
 The accounts are the source's now: who replays needs one of those.
 """
@@ -15,6 +16,7 @@ import os
 import shutil
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 
 import anyio
@@ -73,10 +75,7 @@ async def restore_physical(settings: MySQLSettings, job: RestoreJob) -> RestoreE
     await _check_server(settings, job, datadir)
     if not job.logs:
         return RestoreEnd(job.position)
-    await to_thread.run_sync(_write_note, datadir, f"{job.ident}\nreplay\n")
-    end = await replay_onto(settings, job)
-    await to_thread.run_sync((datadir / NOTE).unlink)
-    return end
+    return await replay_onto(settings, job, done=partial(to_thread.run_sync, (datadir / NOTE).unlink))
 
 
 async def _put_in_place(settings: MySQLSettings, job: RestoreJob, datadir: Path) -> None:
@@ -91,7 +90,7 @@ async def _put_in_place(settings: MySQLSettings, job: RestoreJob, datadir: Path)
         job.phase("copy back")
         await _run([tool, "--no-defaults", "--move-back", f"--target-dir={work}", f"--datadir={datadir}"])
         if job.logs:
-            await to_thread.run_sync(_write_note, datadir, f"{job.ident}\nfiles\n")
+            await to_thread.run_sync(_write_note, datadir, f"{job.ident}\n")
         await to_thread.run_sync(_give_to, datadir, owner)
 
 
@@ -240,7 +239,7 @@ def _same(one: Path, other: Path) -> bool:
 
 def _check_note(datadir: Path, ident: str) -> None:
     try:
-        known, state = (datadir / NOTE).read_text().splitlines()[:2]
+        known = (datadir / NOTE).read_text().rstrip("\n")
     except (OSError, ValueError):
         raise SourceRefused(
             "there is no restore in the data directory that could be resumed",
@@ -250,11 +249,6 @@ def _check_note(datadir: Path, ident: str) -> None:
     if known != ident:
         raise SourceRefused(
             "the restore in the data directory is another one", hint="Resume it with the options it had."
-        )
-    if state != "files":
-        raise SourceRefused(
-            "the replay was interrupted: a part of the log is in the server, and it is not known which",
-            hint="Stop the server, empty the data directory, and begin anew.",
         )
 
 

@@ -103,28 +103,51 @@ async def restore_server(settings: MySQLSettings, job: RestoreJob) -> RestoreEnd
         async with (
             _prepared(connection, meanwhile, were),
             defaults_file(job.staging, settings) as defaults,
+            _saying_how_to_go_on(job),
         ):
-            try:
-                end = await _restore(Target(settings, connection, job, defaults, journal, choice))
-            except BaseException as error:
-                if not isinstance(error, _FINAL):
-                    job.emit_warning(
-                        "what was restored stays in the target: the same command with --resume goes on from there"
-                    )
-                raise
+            end = await _restore(Target(settings, connection, job, defaults, journal, choice))
         await journal.drop()
         return end
 
 
-async def replay_onto(settings: MySQLSettings, job: RestoreJob) -> RestoreEnd:
-    """Replay *job*'s logs onto a server that stands at its position already; raise unless it then stands where it should."""
+async def replay_onto(
+    settings: MySQLSettings, job: RestoreJob, *, done: Callable[[], Awaitable[None]]
+) -> RestoreEnd:
+    """Replay *job*'s logs onto a server whose data stand at its position; raise unless it then stands where it should.
+
+    A replay of the same that was interrupted goes on.  *done* is awaited before the journal is dropped, without which it would begin anew.
+    """
     async with connected(settings) as connection:
+        await connection.execute("SET SESSION sql_log_bin=0")
+        await _wait_for_others(connection)
+        journal = await Journal.look(connection)
         were = await connection.variables(*_MEANWHILE)
+        if journal.ident == job.ident:
+            were |= journal.settings
+        else:  # there is none, or one that came with the data
+            await journal.begin(job.ident, were)
         async with (
             _prepared(connection, _MEANWHILE, were),
             defaults_file(job.staging, settings) as defaults,
+            _saying_how_to_go_on(job),
         ):
-            return await replay_log(Target(settings, connection, job, defaults))
+            end = await replay_log(Target(settings, connection, job, defaults, journal))
+        await done()
+        await journal.drop()
+        return end
+
+
+@asynccontextmanager
+async def _saying_how_to_go_on(job: RestoreJob) -> AsyncIterator[None]:
+    """Whatever interrupts the block, unless it may come again when the restore goes on."""
+    try:
+        yield
+    except BaseException as error:
+        if not isinstance(error, _FINAL):
+            job.emit_warning(
+                "what was restored stays in the target: the same command with --resume goes on from there"
+            )
+        raise
 
 
 async def _wait_for_others(connection: MySQLConnection) -> None:

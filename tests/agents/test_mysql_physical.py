@@ -268,6 +268,43 @@ async def test_without_a_command_the_restore_stops_and_goes_on_when_the_server_r
             await bring_back(target, full, log, resume=True)
 
 
+async def test_a_replay_that_was_interrupted_goes_on(server: Server) -> None:
+    full = await take(physical(server))
+    await server.execute(*[f"INSERT INTO shop.t (v) VALUES ('{number}')" for number in range(400)])
+    log = await take(server, "log", full.position)
+
+    async with future_server() as there:
+        target = physical(there, datadir=str(there.root / "data"), start=starting(there))
+        with anyio.CancelScope() as scope:
+            async with anyio.create_task_group() as tasks:
+
+                async def stop_half_way() -> None:
+                    while await carried_out(there) < 50:
+                        await anyio.sleep(0.01)
+                    scope.cancel()
+
+                tasks.start_soon(stop_half_way)
+                await bring_back(target, full, log)
+        assert scope.cancelled_caught
+        assert 50 <= await carried_out(there) < 400
+        await there.execute("SET sql_log_bin=0", "DROP TABLE shop.plain")  # of it nothing could be told
+
+        await bring_back(target, full, log, resume=True)
+
+        assert await rows(there) == await rows(server)
+        assert await gtid(there) == await gtid(server)
+        assert await there.execute("SHOW DATABASES LIKE 'strandline%'") == []
+
+
+async def carried_out(server: Server) -> int:
+    """How many transactions the server's log has; 0 while it does not run."""
+    try:
+        events = await server.execute("SHOW BINLOG EVENTS")
+    except Exception:
+        return 0
+    return sum(event[2] == "Gtid" for event in events)
+
+
 async def test_a_server_on_another_directory_is_left_alone(server: Server) -> None:
     """Its log would be reset."""
     full = await take(physical(server))

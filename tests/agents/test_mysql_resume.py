@@ -151,22 +151,22 @@ async def check_done(target: Server, world: World) -> None:
 
 
 LOADING = [
-    ("shop/tables.sql", 0),
-    ("shop/tables.sql", -1),
-    ("other/tables.sql", 0),
-    ("shop/rows/t.sql", 3),
-    ("shop/rows/plain.sql", 2),
-    ("shop/rows/aria.sql", -1),
-    ("shop/rows/kept.sql", 0),
-    ("other/views.sql", 0),
-    ("shop/triggers.sql", -1),
-    ("shop/events.sql", 0),
-    ("accounts.sql", 0),
+    ("shop/tables.sql", 0, "store"),
+    ("shop/tables.sql", -1, "cancel"),
+    ("other/tables.sql", 0, "cancel"),
+    ("shop/rows/t.sql", 3, "cancel"),
+    ("shop/rows/t.sql", 3, "store"),
+    ("shop/rows/plain.sql", 2, "cancel"),
+    ("shop/rows/aria.sql", -1, "store"),
+    ("shop/rows/kept.sql", 0, "cancel"),
+    ("other/views.sql", 0, "store"),
+    ("shop/triggers.sql", -1, "cancel"),
+    ("shop/events.sql", 0, "cancel"),
+    ("accounts.sql", 0, "cancel"),
 ]
 
 
-@pytest.mark.parametrize(("ending", "blocks"), LOADING)
-@pytest.mark.parametrize("how", ["cancel", "store"])
+@pytest.mark.parametrize(("ending", "blocks", "how"), LOADING)
 async def test_a_load_goes_on_from_wherever_it_was_stopped(
     target: Server, varied: World, ending: str, blocks: int, how: str
 ) -> None:

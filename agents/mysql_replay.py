@@ -50,6 +50,7 @@ from .errors import GoalNotReached, LogDamaged, SourceRefused, ToolFailed
 from .mysql_connect import MySQLSettings, connected
 from .mysql_gtid import GtidSet
 from .mysql_log import LogFile, generation_of, log_position, place_of
+from .mysql_temporary import Query, TemporaryTables
 
 _INTVAR, _RAND, _USER_VAR, _ANNOTATE = 5, 13, 14, 160
 _WORDS = {
@@ -71,7 +72,6 @@ _ROWS_APART = (b"COMMIT", b"SET SESSION sql_log_bin=0", b"BEGIN")
 _ROWS_DONE = (b"SET SESSION sql_log_bin=1",)
 
 BEGIN_ANEW = "Begin anew: into a fresh server, or with --force."
-_TEMPORARY = re.compile(rb"CREATE\s+(OR\s+REPLACE\s+)?TEMPORARY\s", re.IGNORECASE)
 
 _MARIA_NAME = re.compile(r"[0-9]{1,10}-[0-9]{1,10}-[0-9]{1,20}")
 
@@ -176,6 +176,7 @@ class Replay:
     cut: bool = False
     epoch: str = ""
     executed: Executed | None = None
+    temporary: TemporaryTables = field(default_factory=TemporaryTables)
     mark_rows: Callable[[str], bytes] | None = None
 
 
@@ -422,7 +423,7 @@ async def _extent_events(
                     return
                 if begins:
                     kinds.clear()
-                    executed = replay.executed is not None and replay.executed.has(verifier.transaction)
+                    executed = _is_executed(verifier, replay)
                 kinds[event.type] += 1
                 ended = verifier.transactions > done
                 skipped = executed
@@ -456,18 +457,29 @@ def _is_spare(kinds: Counter[int]) -> bool:
 
 
 def _rows_are_missing(event: Event, verifier: BinlogVerifier, replay: Replay) -> bool:
-    """Is *event* the statement of a CREATE TABLE ... SELECT of which the target has no more than that?  Raise if a transaction that
-    is not sent again left something in its session that the rest may need."""
+    """Is *event*, of a transaction that is not sent again, the statement of a CREATE TABLE ... SELECT of which the target has no more
+    than that?  Note which temporary tables there were."""
     if event.type not in (QUERY, MARIA_QUERY_COMPRESSED):
         return False
-    if _TEMPORARY.search(event.raw):
-        raise SourceRefused(
-            "the replay cannot be resumed: the part that is done made a temporary table, which is gone",
-            hint=BEGIN_ANEW,
-            transaction=verifier.transaction,
-        )
+    assert verifier.description is not None
+    replay.temporary.see(Query.parse(event, checksums=verifier.description.checksums))
     executed = replay.executed
     return verifier.creates and executed is not None and executed.lacks_rows(verifier.transaction)
+
+
+def _is_executed(verifier: BinlogVerifier, replay: Replay) -> bool:
+    """Has the target the transaction that begins?  Raise if it lacks it, and something that it may need."""
+    if replay.executed is None:
+        return False
+    if replay.executed.has(verifier.transaction):
+        return True
+    if replay.temporary:
+        raise SourceRefused(
+            "the replay cannot be resumed: temporary tables that the rest of the log may use ended with the interrupted session",
+            hint=BEGIN_ANEW,
+            tables=str(replay.temporary),
+        )
+    return False
 
 
 def _begin_of(stream: StoredStream, extent: LogExtent) -> int:

@@ -33,13 +33,13 @@ import anyio
 
 from .base import Capture, CaptureEnd, Position, SourceStream
 from .closing import closing
-from .errors import ChainBroken, SourceRefused, SourceUnreachable, ToolFailed
+from .errors import SourceRefused, SourceUnreachable, ToolFailed
 from .mysql_accounts import SystemParts, read_system, write_accounts, write_system
 from .mysql_catalog import Catalog, Definition, Share, name_changes, read_catalog, read_definitions, share_out
 from .mysql_connect import MySQLConnection, MySQLSettings, said_by_tool
 from .mysql_definitions import DefinitionTool, definition_parts
-from .mysql_log import find_chain_end, log_position, read_head
 from .mysql_moment import HOLD, PAUSES, NotAllowed, NotNow, commits_stopped, needs_no_lock, read_place
+from .mysql_places import place_full
 from .mysql_server import Server
 from .mysql_split import Structure
 from .mysql_worker import PREAMBLE, Worker, forget_password, start_worker
@@ -272,27 +272,12 @@ class DumpCapture(Capture):
             await self._raise_explained(error)
 
     async def _place(self, file: str, offset: int, gtids: str) -> Position:
-        description, _ = await read_head(self._settings, file)
-        facts = {"epoch": description.fingerprint, "time": str(self._time)}
-        if self._mariadb:
-            row = await self._connection.one("SELECT BINLOG_GTID_POS(%s, %s) AS gtid", (file, offset))
-            if row["gtid"] is None:
-                raise ChainBroken(f"the server cannot tell the GTIDs at {file}:{offset}")
-            facts["gtid"] = str(row["gtid"])
-        elif gtids:
-            facts["gtid"] = gtids
-        timeline = f"{self._server.variables.get('server_id', '')}:{description.fingerprint}"
-        position = log_position(timeline, file, offset, facts)
-        if self._since is not None:
-            try:
-                await find_chain_end(self._settings, self._connection, self._since)
-                if self._since.order > position.order:
-                    raise ChainBroken(
-                        f"the server's log ends at {file}:{offset}, before what was already taken"
-                    )
-                return log_position(self._since.timeline, file, offset, facts)
-            except ChainBroken as broken:
-                self._facts["chain_broken"] = str(broken)
+        place = (file, offset, gtids)
+        position, broken = await place_full(
+            self._settings, self._connection, self._server, self._since, place, self._time
+        )
+        if broken:
+            self._facts["chain_broken"] = broken
         return position
 
     async def _raise_explained(self, error: ToolFailed) -> NoReturn:

@@ -270,6 +270,23 @@ async def test_a_reset_log_is_no_other_server_though_its_numbers_come_again() ->
             await take(agent(server), "log", since)
 
 
+async def test_a_full_of_the_promoted_server_is_on_the_same_timeline_once_the_chain_goes_on_there() -> None:
+    async with pair() as (primary, replica):
+        since = await chain_on(primary)
+        await promote(replica)
+        await replica.execute(INSERT)
+        at_once = await take(replica, "full", since)
+        log = await take(replica, "log", since)
+        later = await take(replica, "full", log.position)
+
+        assert (
+            "gone" in at_once.end.facts["chain_broken"] or "not the file" in at_once.end.facts["chain_broken"]
+        )
+        assert at_once.position.timeline != since.timeline
+        assert "chain_broken" not in later.end.facts
+        assert (later.position.timeline, later.position.order) == (since.timeline, log.position.order)
+
+
 async def test_a_mark_is_a_place_of_the_server_on_which_the_chain_goes_on() -> None:
     async with pair() as (primary, replica):
         since = await chain_on(primary)

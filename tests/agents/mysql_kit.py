@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import tempfile
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -180,25 +181,45 @@ async def empty(server: Server) -> None:
 
 def told(server: Server, statement: str) -> str:
     """What the server says to root, asked by the vendor's client at once."""
-    words = ["mariadb", "--no-defaults", f"--socket={server.socket}", "-uroot", "-N", "-B", "-e", statement]
-    return subprocess.run(words, check=True, capture_output=True, text=True).stdout.strip()
+    return _output(server, "mariadb", "-N", "-B", "-e", statement).strip()
 
 
 def dump_of(server: Server) -> str:
     """All databases but the server's own, as the vendor's tool prints them."""
     names = told(server, "SHOW DATABASES").splitlines()
     names = sorted(set(names) - {"mysql", "sys", "information_schema", "performance_schema"})
-    words = ["mariadb-dump", "--no-defaults", f"--socket={server.socket}", "-uroot", "--skip-dump-date"]
-    words += ["--skip-comments", "--routines", "--events", "--triggers", "--order-by-primary", "--hex-blob"]
-    words += ["--dump-history", "--skip-extended-insert", "--databases", *names]
-    return subprocess.run(words, check=True, capture_output=True, text=True).stdout
+    words = [
+        "--skip-dump-date",
+        "--skip-comments",
+        "--routines",
+        "--events",
+        "--triggers",
+        "--order-by-primary",
+    ]
+    words += ["--hex-blob", "--dump-history", "--skip-extended-insert", "--databases", *names]
+    return _output(server, "mariadb-dump", *words)
+
+
+def _output(server: Server, tool: str, *words: str) -> str:
+    """What *tool* prints, run as root."""
+    reach = server._reach()
+    if "unix_socket" in reach:
+        way = [f"--socket={reach['unix_socket']}"]
+    else:
+        way = ["--protocol=tcp", f"--host={reach['host']}", f"--port={reach['port']}"]
+    command = [tool, "--no-defaults", *way, f"--user={reach['user']}", *words]
+    environment = {**os.environ, "MYSQL_PWD": reach.get("password", "")}
+    return subprocess.run(command, check=True, capture_output=True, text=True, env=environment).stdout
 
 
 async def accounts_of(server: Server) -> list[tuple[Any, ...]]:
     """Accounts but root's and the server's own, with their rights."""
+    secret, table = "JSON_REMOVE(Priv, '$.password_last_changed')", "global_priv"
+    if not server.is_mariadb:
+        secret, table = "authentication_string", "user"
     accounts = await server.execute(
-        "SELECT User, Host, JSON_REMOVE(Priv, '$.password_last_changed') FROM mysql.global_priv"
-        " WHERE User NOT IN ('root', 'mariadb.sys') ORDER BY 1, 2"
+        f"SELECT User, Host, {secret} FROM mysql.{table}"
+        " WHERE User NOT IN ('root', 'mariadb.sys', 'mysql.sys', 'mysql.session', 'mysql.infoschema') ORDER BY 1, 2"
     )
     rights = await server.execute(
         "SELECT grantee, table_schema, table_name, privilege_type FROM information_schema.table_privileges ORDER BY 1, 2, 3, 4"

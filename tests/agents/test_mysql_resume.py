@@ -41,7 +41,8 @@ async def world() -> AsyncIterator[World]:
         full = await take(source)
         at_full = await all_of(source)
         await source.execute(*LATER)
-        yield World(full, await take(source, "log", full.position), at_full, await all_of(source))
+        log, at_end = await take(source, "log", full.position), await all_of(source)
+    yield World(full, log, at_full, at_end)
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -51,7 +52,7 @@ async def varied() -> AsyncIterator[World]:
         await source.execute(*SHOP, *OLD)
         full = await take(source)
         at_full = await all_of(source)
-        yield World(full, Taken([], full.end), at_full, at_full)
+    yield World(full, Taken([], full.end), at_full, at_full)
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")

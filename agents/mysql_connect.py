@@ -154,9 +154,10 @@ async def _open(raw: Any, settings: MySQLSettings) -> MySQLConnection:
         with anyio.fail_after(settings.connect_timeout), in_our_words(settings):
             await raw._connect()
             async with raw.cursor(_QuietCursor) as cursor:
-                # A long dump, or a store that is slow, keeps the server waiting for us.
+                # sql_mode may change how names are quoted and read.  A long dump, or a store that is slow, keeps the server waiting.
                 await cursor.execute(
-                    f"SET SESSION wait_timeout={_WEEK}, net_read_timeout={_WEEK}, net_write_timeout={_WEEK}"
+                    f"SET SESSION sql_mode='', wait_timeout={_WEEK}, net_read_timeout={_WEEK},"
+                    f" net_write_timeout={_WEEK}"
                 )
                 await cursor.execute("SELECT @@version AS version, @@version_comment AS comment")
                 row = await cursor.fetchone()

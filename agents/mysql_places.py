@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from .base import LogExtent, Position
 from .errors import ChainBroken, SourceRefused
 from .mysql_connect import MySQLConnection, MySQLSettings
+from .mysql_failover import name_of
 from .mysql_gtid import GtidSet
 from .mysql_log import describe_file, find_chain_end, generation_of, log_position, log_status, place_in
 from .mysql_replay import Missing, parse_transactions
@@ -101,23 +102,26 @@ async def place_full(
     """
     file, offset, gtids = place
     description = await describe_file(settings, file)
-    facts = {"epoch": description.fingerprint, "time": str(time)}
+    facts = {"epoch": description.fingerprint, "time": str(time), "server": name_of(server.identity)}
     if connection.is_mariadb:
         row = await connection.one("SELECT BINLOG_GTID_POS(%s, %s) AS gtid", (file, offset))
         if row["gtid"] is None:
-            raise ChainBroken(f"the server cannot tell the GTIDs at {file}:{offset}")
+            raise ChainBroken(
+                f"the server cannot tell the GTIDs at {file}:{offset}",
+                hint="It cannot in files of more than 4 GiB: FLUSH BINARY LOGS, then run the backup again.",
+            )
         facts["gtid"] = str(row["gtid"])
     elif gtids:
         facts["gtid"] = gtids
     timeline = f"{server.variables.get('server_id', '')}:{description.fingerprint}"
-    position = log_position(timeline, file, offset, facts)
     if since is None:
-        return position, ""
+        return log_position(timeline, file, offset, facts), ""
     try:
         await find_chain_end(settings, connection, since)
         goes_on = log_position(since.timeline, file, offset, facts | generation_of(since))
         if since.order > goes_on.order:
             raise ChainBroken(f"the server's log ends at {file}:{offset}, before what was already taken")
     except ChainBroken as broken:
-        return position, str(broken)
+        # Not that of an older chain: the log may have gone on elsewhere and come back, its first file still the same.
+        return log_position(f"{timeline}:{time}", file, offset, facts), str(broken)
     return goes_on, ""

@@ -321,6 +321,13 @@ def _reasons(chain: Chain, every: Sequence[Chain], goal: Goal, cut: str) -> list
         reasons.append(cut)
     if chain.gap:
         reasons.append(f"the chain ends there: {chain.gap}")
+    if (
+        goal.latest
+        and (further := max((one.reaches for one in every if one.logs), default=0)) > chain.reaches
+    ):
+        reasons.append(
+            f"the logs of another chain reach further, to {isoformat(further)}: ask for that moment to have them"
+        )
     return reasons
 
 

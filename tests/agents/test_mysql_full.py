@@ -167,6 +167,36 @@ async def test_a_full_that_begins_a_new_chain_says_why() -> None:
     assert "is not the file it was" in second.end.facts["chain_broken"]
 
 
+async def test_a_log_that_went_on_elsewhere_and_came_back_is_a_new_timeline(server: Server) -> None:
+    """Its first file is still the same, but what was stored in between is of another server."""
+    first = await take(server)
+    elsewhere = Position(
+        first.position.timeline,
+        (1 << 32 | 7, 5000),
+        "other.000007:5000",
+        {**first.position.facts, "generation": "1", "server": "4711"},
+    )
+
+    back = await take(server, since=elsewhere)
+
+    assert back.position.timeline not in ("", first.position.timeline)
+    assert "is gone from the server" in back.end.facts["chain_broken"]
+
+
+async def test_accounts_of_a_server_that_quotes_names_like_strings_are_as_of_any_other(server: Server) -> None:
+    plain = await take(server)
+    ((mode,),) = await server.execute("SELECT @@GLOBAL.sql_mode")
+    await server.execute("SET GLOBAL sql_mode='ANSI_QUOTES,NO_BACKSLASH_ESCAPES,PIPES_AS_CONCAT'")
+    try:
+        quoting = await take(server)
+    finally:
+        await server.execute(f"SET GLOBAL sql_mode='{mode}'")
+
+    assert [(one.name, one.data) for one in quoting.streams] == [
+        (one.name, one.data) for one in plain.streams
+    ]
+
+
 async def test_the_password_is_on_disk_only_until_the_tool_has_read_it(
     server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

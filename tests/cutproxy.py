@@ -73,6 +73,8 @@ class CutProxy:
             await self._pass(reader, writer)
         except OSError:
             _reset(writer)
+        except asyncio.CancelledError:
+            pass  # by our end: asyncio would report it as nobody's error
         finally:
             self._tasks.discard(task)
 
@@ -106,6 +108,6 @@ class CutProxy:
 def _reset(writer: asyncio.StreamWriter) -> None:
     """So that the other end reads an error, not an end."""
     found = writer.get_extra_info("socket")
-    with suppress(OSError):
+    with suppress(OSError, AttributeError):  # it may be gone already
         found.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     writer.transport.abort()

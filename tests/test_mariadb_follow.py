@@ -27,7 +27,9 @@ from strandline.agents.errors import SourceUnreachable
 from strandline.agents.mysql import MySQLAgent, MySQLSettings
 from strandline.agents.mysql_connect import connected
 from strandline.engine.base.events import Stored
+from strandline.engine.ops.restore import survey
 from strandline.engine.plan.goal import Goal
+from strandline.engine.plan.windows import windows
 
 import strandline
 
@@ -112,6 +114,27 @@ async def test_what_is_committed_is_stored_within_seconds(tmp_path: Path) -> Non
     assert delays[-1] < 30  # it is measured, not promised here: two seconds, and what a log backup takes
 
 
+async def test_a_server_that_is_idle_can_be_restored_to_just_now(tmp_path: Path) -> None:
+    place = str(tmp_path / "repository")
+    await strandline.init_repository(place, key=KEY, encryption="none")
+    pieces: list[Stored] = []
+    async with running_server(quick=True) as server, strandline.open_repository(place, key=KEY) as repo:
+        await server.execute("CREATE DATABASE idle")
+        await strandline.backup(repo, agent(server), series="shop")
+        async with strandline.follow(repo, agent(server), series="shop", proof=0.5) as events:
+            async for event in events:
+                pieces += [event] if isinstance(event, Stored) else []
+                if len(pieces) == 4:
+                    break
+        (window,) = windows((await survey(repo, "shop")).chains)
+        await check_clean(repo)
+
+    assert [one.size for one in pieces] == [0] * 4
+    assert {tuple(sorted(one.requests)) for one in pieces[1:]} == {("put", "scan")}
+    assert window.end - window.begin >= 1_500_000
+    assert time.time_ns() // 1000 - window.end < 30_000_000
+
+
 class Follower:
     """`strandline follow shop`, as a process of its own, which may be killed at any time."""
 
@@ -136,8 +159,8 @@ class Follower:
     async def end_well(self) -> None:
         """By the signal that is its good end; if it had not begun yet, it just ends."""
         code = await self.end(signal.SIGTERM)
-        begun = "started" in (self.folder / f"follow-{self.starts}.log").read_text()
-        assert code == 0 or not begun, code
+        told = (self.folder / f"follow-{self.starts}.log").read_text()
+        assert code == 0 or "started" not in told, told[-2000:]
 
     async def full(self) -> int:
         """Somebody takes a full meanwhile."""
@@ -155,6 +178,19 @@ class Follower:
             env={**os.environ, "SHOP_PASSWORD": PASSWORD, "XDG_CACHE_HOME": str(self.folder / "cache")},
             **pipes,
         )
+
+    async def reaches(self, place: str, sequence: int) -> None:
+        """Wait until the stored log has that transaction."""
+        async with strandline.open_repository(place, key=KEY) as repo:
+            with anyio.fail_after(PATIENCE):
+                while True:
+                    for name in (await repo.snapshots("shop"))[-1:]:
+                        newest = await repo.load(name)
+                        if newest.position and sequence_of(newest.position.facts["gtid"]) >= sequence:
+                            return
+                    assert self._process is not None
+                    assert self._process.returncode is None, self.lines()[-5:]
+                    await asyncio.sleep(0.5)
 
     def lines(self) -> list[dict[str, Any]]:
         """What all of them have told."""
@@ -242,7 +278,10 @@ class Chaos:
         await self.server.execute("FLUSH BINARY LOGS")
 
     async def full_taken(self) -> None:
-        self._fulls.append(asyncio.create_task(self.follower.full()))
+        full = asyncio.create_task(self.follower.full())
+        self._fulls.append(full)
+        if self.rng.random() < 0.5:
+            await full  # else it meets what comes next, and does not often survive it
 
 
 async def test_through_chaos_no_transaction_is_lost_or_doubled(tmp_path: Path) -> None:
@@ -256,15 +295,15 @@ async def test_through_chaos_no_transaction_is_lost_or_doubled(tmp_path: Path) -
             (tmp_path / name).write_text(CONFIGURATION.format(place=place, port=port, user=USER))
         follower = Follower(tmp_path)
         chaos = Chaos(rng, server, proxy, follower)
-        ledger = Ledger(server, seed)
+        ledger = Ledger(server, seed, pause=0.01 if SECONDS < 60 else 0.05)  # all of it is replayed at last
         await ledger.prepare()
         await follower.start()  # it takes the first full
         try:
             async with ledger:
+                await follower.reaches(place, 1)
                 await chaos.go_on(SECONDS)
-            async with strandline.open_repository(place, key=KEY) as repo:
-                ((last,),) = await server.execute("SELECT @@gtid_binlog_pos")
-                await reached(repo, sequence_of(last))
+            ((last,),) = await server.execute("SELECT @@gtid_binlog_pos")
+            await follower.reaches(place, sequence_of(last))
             await follower.end_well()
         finally:
             await follower.end(signal.SIGKILL)
@@ -290,16 +329,6 @@ async def test_through_chaos_no_transaction_is_lost_or_doubled(tmp_path: Path) -
                 await check_restored(
                     repo, ledger, rng.choice(commits[len(commits) // 4 :]).sequence, None, server
                 )
-
-
-async def reached(repo: strandline.Repository, sequence: int) -> None:
-    """Wait until the stored log has that transaction."""
-    with anyio.fail_after(PATIENCE):
-        while True:
-            newest = await repo.load((await repo.snapshots("shop"))[-1])
-            if newest.position and sequence_of(newest.position.facts["gtid"]) >= sequence:
-                return
-            await asyncio.sleep(0.5)
 
 
 async def check_restored(

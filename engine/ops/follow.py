@@ -89,7 +89,8 @@ def follow(
     What is committed is stored *interval* seconds later at most, and what a log backup takes.  While nothing is, a snapshot says so
     every *proof* seconds.  *on_gap* says what a broken chain is answered with: "stop" raises `BrokenChain`; "full" takes a full, which
     records why among its facts ("chain_broken"), and follows on from it.  It also takes the first full of a series that has
-    none, where "stop" raises `NoFull`.  *grace*: seconds that the last piece may take when cancelled.  The others are as of `backup`.
+    none, where "stop" raises `NoFull`.  *grace*: seconds that the last piece may take when cancelled.  The others are as of `backup`;
+    each piece waits for a place in *budget*, so it should not be one that long backups fill.
     """
     if interval <= 0 or proof <= 0:
         raise ValueError("interval and proof are seconds, more than none")
@@ -295,7 +296,8 @@ class _Follower:
     async def _pause(self, error: Exception) -> None:
         """Wait before another attempt; raise *error* if none is to be made."""
         reason = _reason(error)
-        transient = isinstance(reason, Lost) or getattr(reason, "transient", False)
+        # A log that is damaged may be read the next time; it is nobody's mistake.
+        transient = isinstance(reason, Lost | LogDamaged) or getattr(reason, "transient", False)
         if not transient and self.end.snapshot is None:
             raise error
         if not self.troubles:

@@ -287,10 +287,11 @@ async def test_the_first_full_is_taken_if_fulls_are(empty: Desk) -> None:
     assert await empty.logs()
 
 
+@pytest.mark.parametrize("seconds", [0, 10])
 @pytest.mark.parametrize("on_gap", ["stop", "full"])
-async def test_a_log_that_stays_unreadable_is_a_gap(desk: Desk, on_gap: Any) -> None:
+async def test_a_log_that_stays_unreadable_is_a_gap(desk: Desk, on_gap: Any, seconds: float) -> None:
     desk.world.at(5, lambda: desk.source.commit(b"x"))
-    desk.world.at(10, lambda: desk.source.go_away(LogDamaged("a checksum is wrong")))
+    desk.world.at(seconds, lambda: desk.source.go_away(LogDamaged("a checksum is wrong")))
     desk.world.at(90, desk.source.come_back)
 
     if on_gap == "stop":

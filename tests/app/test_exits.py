@@ -7,6 +7,7 @@ import pkgutil
 
 import pytest
 from strandline.agents import errors as agent_errors
+from strandline.agents import mysql_moment
 from strandline.agents.registry import UnknownKind
 from strandline.chunker.kernel import NoSuchKernel
 from strandline.engine.app import exits
@@ -52,6 +53,8 @@ EXPECTED = {
     agent_errors.LogDamaged: 4,
     agent_errors.StagingFull: 4,
     errors.NoFull: 3,
+    mysql_moment.NotNow: 4,
+    mysql_moment.NotAllowed: 4,
     UnknownKind: 3,
     NoSuchKernel: 3,
 }

@@ -223,7 +223,7 @@ def _check_unfinished(job: RestoreJob, journal: Journal) -> None:
     if journal.ident != job.ident:
         raise SourceRefused(
             "the unfinished restore in the target is another one: other snapshot, other goal, or other parts",
-            hint="Ask for the same again with --resume, or begin anew with --force.",
+            hint="Ask for the same again with --resume, or begin anew with --force instead.",
             there=journal.ident,
             asked=job.ident,
         )

@@ -183,7 +183,9 @@ async def test_a_log_that_went_on_elsewhere_and_came_back_is_a_new_timeline(serv
     assert "is gone from the server" in back.end.facts["chain_broken"]
 
 
-async def test_accounts_of_a_server_that_quotes_names_like_strings_are_as_of_any_other(server: Server) -> None:
+async def test_accounts_of_a_server_that_quotes_names_like_strings_are_as_of_any_other(
+    server: Server,
+) -> None:
     plain = await take(server)
     ((mode,),) = await server.execute("SELECT @@GLOBAL.sql_mode")
     await server.execute("SET GLOBAL sql_mode='ANSI_QUOTES,NO_BACKSLASH_ESCAPES,PIPES_AS_CONCAT'")

@@ -133,6 +133,14 @@ def test_an_unreachable_moment_names_its_neighbours() -> None:
         plan_restore(entries, 35 * SECOND)
 
 
+def test_the_latest_says_if_the_logs_of_an_older_full_reach_further() -> None:
+    older, newer = [full(10, 5), log(90, 5, 8)], [full(20, 12), log(30, 12, 14)]
+
+    (*_, further) = plan_restore(older + newer).reasons
+    assert "another chain reach further, to 1970-01-01T00:01:30" in further
+    assert not any("further" in reason for reason in plan_restore(newer).reasons)
+
+
 def test_a_source_without_a_log_goes_back_to_the_newest_snapshot_by_then() -> None:
     entries = [full(10, None), full(20, None)]
 

@@ -52,6 +52,8 @@ EXPECTED = {
     agent_errors.GoalNotReached: 9,
     agent_errors.LogDamaged: 4,
     agent_errors.StagingFull: 4,
+    mysql_moment.NotAllowed: 4,
+    mysql_moment.NotNow: 4,
     errors.NoFull: 3,
     mysql_moment.NotNow: 4,
     mysql_moment.NotAllowed: 4,

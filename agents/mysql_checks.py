@@ -61,6 +61,8 @@ _VARIABLES = (
     "skip_networking",
 )
 _RIGHTS = ("SELECT", "SHOW VIEW", "TRIGGER", "EVENT", "RELOAD", "LOCK TABLES", "REPLICATION SLAVE")
+_OF_FILES = ("RELOAD", "PROCESS", "LOCK TABLES", "REPLICATION SLAVE")
+"""What a physical full needs instead; MySQL's BACKUP_ADMIN besides."""
 _MONITOR = ("BINLOG MONITOR", "REPLICATION CLIENT", "SUPER")
 _OTHERS = "NOT IN ('mysql', 'sys', 'information_schema', 'performance_schema', 'ndbinfo')"
 _WITHOUT_KEY = (
@@ -180,7 +182,10 @@ async def check_rights(sight: Sight) -> AsyncIterator[Observation]:
     held = _global_rights(
         [str(next(iter(row.values()))) for row in await sight.connection.execute("SHOW GRANTS")]
     )
-    lacking = [right for right in _RIGHTS if right not in held]
+    physical = sight.settings.method == "physical"
+    lacking = [right for right in (_OF_FILES if physical else _RIGHTS) if right not in held]
+    if physical and not sight.connection.is_mariadb and "BACKUP_ADMIN" not in held:
+        lacking.append("BACKUP_ADMIN")
     if not held & set(_MONITOR):
         lacking.append("BINLOG MONITOR" if sight.connection.is_mariadb else "REPLICATION CLIENT")
     if not sight.connection.is_mariadb and "PROCESS" not in held:
@@ -418,6 +423,8 @@ async def _is_replica(connection: MySQLConnection) -> bool:
 
 async def check_tables(sight: Sight) -> AsyncIterator[Observation]:
     """What cannot be dumped, or not as it was at the snapshot."""
+    if sight.settings.method == "physical":
+        return
     connection = sight.connection
     looked: tuple[tuple[str, Severity, str, str], ...] = (
         (
@@ -568,7 +575,7 @@ async def check_files(sight: Sight) -> AsyncIterator[Observation]:
 async def check_tools(sight: Sight) -> AsyncIterator[Observation]:
     """Are the vendor's tools here, and do they know this server?"""
     wishes: tuple[tuple[Purpose, str], ...] = (
-        ("dump", sight.settings.dump),
+        *((("dump", sight.settings.dump),) if sight.settings.method == "dump" else ()),
         ("client", sight.settings.client),
         ("binlog", sight.settings.binlog),
     )

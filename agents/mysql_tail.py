@@ -41,6 +41,9 @@ PATIENCE = 2.0
 PAUSES = (0.1, 0.5, 1.0, 2.0, 5.0)
 """Seconds before a lost connection is made anew."""
 
+LOST = 3
+"""Attempts to make a lost connection anew, some three seconds, after which whoever waits hears of it."""
+
 _EVENT = 200  # bytes that an event takes in memory besides its own
 
 
@@ -66,6 +69,8 @@ class LogTail(Tail):
         self._behind = False
         """What is held does not answer: a capture has to read the server's log itself."""
         self._failed: AgentError | None = None
+        self._lost: SourceUnreachable | None = None
+        self._promoted = False
         self._over = False
         self._news: anyio.Event | None = None
         self._begin = anyio.Event()
@@ -76,6 +81,8 @@ class LogTail(Tail):
             while not self._ready:
                 if self._failed is not None:
                     raise self._failed
+                if self._lost is not None:
+                    raise self._lost
                 await self._next_news()
         return self._ready
 
@@ -190,8 +197,11 @@ class LogTail(Tail):
             try:
                 if await self._read():
                     return
-            except SourceUnreachable:
+            except SourceUnreachable as error:
                 failures = 0 if self._session != session else failures + 1
+                if failures >= LOST and not self._promoted:
+                    self._lost = error
+                    self._tell()
                 await anyio.sleep(self._pauses[min(failures, len(self._pauses) - 1)])
             except AgentError as error:
                 self._failed = error
@@ -205,6 +215,7 @@ class LogTail(Tail):
         async with connected(self._settings) as connection:
             server = await self._look(connection)
             _, elsewhere = await check_chain(self._settings, connection, server, since)
+            self._promoted = elsewhere is not None
             if elsewhere is not None and elsewhere == await log_end(connection):
                 raise SourceUnreachable("another server goes on with the log, and has nothing new yet")
         if elsewhere is not None:
@@ -220,6 +231,7 @@ class LogTail(Tail):
                         return False  # a capture has handed out what was held from the lost connection
                     self._held, self._size, self._cut = [], 0, 0
                     self._session += 1
+                    self._lost = None
                     verifier = _verifier(event, place_of(since)[1])
                 elif event.type == FORMAT_DESCRIPTION:
                     verifier = _verifier(event, 4)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ...agents.errors import AgentError, ChainBroken, GoalNotReached
+from ...agents.errors import AgentError, ChainBroken, GoalNotReached, SourceRefused
 from ...agents.registry import UnknownKind
 from ...chunker.kernel import NoSuchKernel
 from ...store.errors import ObjectMissing, ShortRead, StoreError
@@ -49,6 +49,7 @@ TABLE: tuple[tuple[type[BaseException], int], ...] = (
     (UnknownKind, REFUSED),
     (ChainBroken, CHAIN),
     (GoalNotReached, NOT_FOUND),
+    (SourceRefused, REFUSED),
     (AgentError, SOURCE),
     (NoSuchKernel, REFUSED),
     (KeyboardInterrupt, INTERRUPTED),

@@ -105,7 +105,7 @@ class FollowReport(Report):
         self._pieces += event.size > 0
         self._transactions += event.transactions
         self._size += event.size
-        behind = "" if event.lag is None else f", {format_seconds(event.lag)} behind"
+        behind = "" if event.lag is None else f", stored within {format_seconds(event.lag)}"
         self._where = (
             f"{plain(event.position)}{behind}; {count(self._transactions, 'transaction')}, "
             f"{format_size(self._size)} in {count(self._pieces, 'piece')}"

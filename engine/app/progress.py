@@ -18,6 +18,9 @@ from .words import markup, plain
 EVERY = 5.0
 """Seconds between two lines where there is no terminal."""
 
+SETTLED = 3.0
+"""Seconds from which on a rate tells how long the rest will take."""
+
 BLINK = 0.1
 """Seconds between two looks of the bar: gigabytes a second are thousands of events."""
 
@@ -140,7 +143,7 @@ class ProgressReport(Report):
             words += [f"new {format_size(totals.new)}", f"stored {format_size(totals.stored)}"]
         if rate:
             words.append(f"{format_size(rate)}/s")
-        if rate and total and total > totals.done:
+        if rate and total and total > totals.done and seconds >= SETTLED:
             words.append(f"{format_seconds((total - totals.done) / rate)} left")
         return words
 

@@ -131,7 +131,7 @@ class _Follower:
     troubles: int = 0
     """Attempts that failed since something was last stored."""
     away: int = 0
-    """When the first of them did."""
+    """When something was last stored, or the first of them failed."""
     unreadable: int = 0
     said: dict[str, float] = field(default_factory=dict)
 
@@ -240,6 +240,7 @@ class _Follower:
         self.end.stored(result)
         self.pending = False
         self.troubles = 0
+        self.away = self.wish.now()
         if (
             result.snapshot.streams
         ):  # nothing at all is what each new tail stores before it meets what is damaged
@@ -300,7 +301,7 @@ class _Follower:
         transient = isinstance(reason, Lost | LogDamaged) or getattr(reason, "transient", False)
         if not transient and self.end.snapshot is None:
             raise error
-        if not self.troubles:
+        if not self.away:
             self.away = self.wish.now()
         pause = min(LONGEST, SHORTEST * 2 ** min(self.troubles, 10)) * random.uniform(0.5, 1.0)
         self.troubles += 1

@@ -345,7 +345,7 @@ def _where(logs: Sequence[LogPiece], aim: Aim, chain: Chain, *, whole: bool) -> 
         words = "before the first transaction that is later"
     else:
         words = f"at {aim.goal}"
-    return f"the replay reads {len(logs)} of them, and ends in {logs[-1].stream.name}, {words}"
+    return f"the replay reads {len(logs)} of them, and ends within {logs[-1].stream.name}, {words}"
 
 
 def stored(every: Sequence[Chain]) -> str:

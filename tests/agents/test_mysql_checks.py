@@ -210,6 +210,17 @@ async def test_what_a_physical_full_lacks_is_named(well: Server, monkeypatch: py
     assert "no-such-tool" in said(complaints(found), "files")
 
 
+async def test_a_physical_full_needs_other_rights(well: Server) -> None:
+    await well.execute(
+        "CREATE OR REPLACE USER files@'127.0.0.1' IDENTIFIED BY 'pw'",
+        "GRANT RELOAD, PROCESS, LOCK TABLES, REPLICATION SLAVE, BINLOG MONITOR ON *.* TO files@'127.0.0.1'",
+    )
+
+    found = await examine(well, user="files", password="pw", method="physical")
+
+    assert complaints(found) == []
+
+
 async def test_long_transactions_are_named(well: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("strandline.agents.mysql_checks._TRANSACTIONS", "SELECT 7 AS id, 3600 AS seconds")
 

@@ -47,7 +47,7 @@ EXPECTED = {
     agent_errors.ToolFailed: 4,
     agent_errors.SourceUnreachable: 4,
     agent_errors.AccessDenied: 4,
-    agent_errors.SourceRefused: 4,
+    agent_errors.SourceRefused: 3,
     agent_errors.ChainBroken: 5,
     agent_errors.GoalNotReached: 9,
     agent_errors.LogDamaged: 4,

@@ -88,11 +88,11 @@ def test_without_a_terminal_a_line_a_minute_and_one_for_each_change() -> None:
 
     assert there.lines == [
         "follow shop: binlog.000001:4; 0 transactions, 0 B in 0 pieces",
-        "follow shop: binlog.000001:200, 1.25 s behind; 6 transactions, 2.0 MiB in 2 pieces",
+        "follow shop: binlog.000001:200, stored within 1.25 s; 6 transactions, 2.0 MiB in 2 pieces",
         "follow shop: source away",
         "warning: the server does not answer",
-        "follow shop: binlog.000001:300, 0.50 s behind; 9 transactions, 3.0 MiB in 3 pieces",
-        "followed until binlog.000001:300, 0.50 s behind; 9 transactions, 3.0 MiB in 3 pieces",
+        "follow shop: binlog.000001:300, stored within 0.50 s; 9 transactions, 3.0 MiB in 3 pieces",
+        "followed until binlog.000001:300, stored within 0.50 s; 9 transactions, 3.0 MiB in 3 pieces",
     ]
 
 
@@ -119,10 +119,10 @@ def test_a_terminal_has_one_line_and_a_full_its_bar() -> None:
     there.report.close()
 
     text = "\n".join(there.lines)
-    assert "follow shop: binlog.000001:4, 0.50 s behind" in text
+    assert "follow shop: binlog.000001:4, stored within 0.50 s" in text
     assert "backup shop full" in text
     assert there.lines[-1].endswith(
-        "followed until binlog.000001:5, 0.50 s behind; 6 transactions, 2.0 MiB in 2 pieces"
+        "followed until binlog.000001:5, stored within 0.50 s; 6 transactions, 2.0 MiB in 2 pieces"
     )
 
 

@@ -113,12 +113,16 @@ def shop(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> Desk:
 
 def test_a_plan_says_where_the_log_is_cut(shop: Desk) -> None:
     for words, goal, cut in (
-        (("--position", "at 4"), "position at 4", "reads 2 of them, and ends in log/3, at at 4"),
-        (("--gtid", "t2"), "the end of transaction t2", "reads 1 of them, and ends in log/2, at the end of"),
+        (("--position", "at 4"), "position at 4", "reads 2 of them, and ends within log/3, at at 4"),
+        (
+            ("--gtid", "t2"),
+            "the end of transaction t2",
+            "reads 1 of them, and ends within log/2, at the end of",
+        ),
         (
             ("--before", "t4"),
             "just before transaction t4",
-            "reads 3 of them, and ends in log/4, at just before",
+            "reads 3 of them, and ends within log/4, at just before",
         ),
         (("--position", "at 2"), "position at 2", "no log is needed"),
     ):

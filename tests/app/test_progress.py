@@ -126,12 +126,12 @@ def test_on_a_terminal_there_is_a_bar_that_goes_away():
     there = Watching(terminal=True)
 
     there(Started("shop", "backup", "full"), Phase("shop", "index"), Progress("shop", MIB, 4 * MIB))
-    there(Progress("shop", 2 * MIB, 4 * MIB), seconds=1)
+    there(Progress("shop", 2 * MIB, 4 * MIB), seconds=4)
     there(Finished("shop", "backup", 1.0, 4 * MIB, 0, 0, {}))
     there.report.close()
 
     assert "backup shop full" in there.text
-    assert "2.0 MiB of 4.0 MiB, 2.0 MiB/s, 1.00 s left" in there.text
+    assert "2.0 MiB of 4.0 MiB, 512 KiB/s, 4.00 s left" in there.text
     assert there.text.endswith("\x1b[1A\x1b[2K")
 
 

@@ -26,7 +26,7 @@ from strandline.agents.binlog_client import dump_log
 from strandline.agents.errors import SourceUnreachable
 from strandline.agents.mysql import MySQLAgent, MySQLSettings
 from strandline.agents.mysql_connect import connected
-from strandline.engine.base.events import Stored
+from strandline.engine.base.events import Finished, Stored, Warned
 from strandline.engine.ops.restore import survey
 from strandline.engine.plan.goal import Goal
 from strandline.engine.plan.windows import windows
@@ -133,6 +133,42 @@ async def test_a_server_that_is_idle_can_be_restored_to_just_now(tmp_path: Path)
     assert {tuple(sorted(one.requests)) for one in pieces[1:]} == {("put", "scan")}
     assert window.end - window.begin >= 1_500_000
     assert time.time_ns() // 1000 - window.end < 30_000_000
+
+
+async def test_a_log_that_was_begun_anew_is_answered_with_a_full_that_says_so(tmp_path: Path) -> None:
+    place = str(tmp_path / "repository")
+    await strandline.init_repository(place, key=KEY, encryption="none")
+    async with running_server(quick=True) as server, strandline.open_repository(place, key=KEY) as repo:
+        await server.execute("CREATE DATABASE shop", "CREATE TABLE shop.t (v INT PRIMARY KEY)")
+        pieces, fulls, warnings = 0, 0, list[str]()
+        with anyio.fail_after(PATIENCE):
+            async with strandline.follow(
+                repo, agent(server), series="shop", interval=0.2, proof=1, on_gap="full"
+            ) as events:
+                async for event in events:
+                    warnings += [event.message] if isinstance(event, Warned) else []
+                    fulls += isinstance(event, Finished)
+                    if not isinstance(event, Stored):
+                        continue
+                    if fulls == 2 and event.size:
+                        break
+                    pieces += 1
+                    if (
+                        pieces == 3
+                    ):  # the server goes on sending us the old one, which has no more: the next proof shows it
+                        await server.reset_log()
+                    await server.execute(f"INSERT INTO shop.t VALUES ({pieces})")
+        found = await survey(repo, "shop")
+        await check_clean(repo)
+        async with running_server(quick=True) as target:
+            await strandline.restore(repo, series="shop", to=agent(target))
+            rows = await target.execute("SELECT v FROM shop.t ORDER BY v")
+
+    assert [number for (number,) in rows] == list(range(1, pieces + 1))
+    first, second = windows(found.chains)
+    assert first.gap == found.chains[-1].base.snapshot.facts["chain_broken"]
+    assert any("a full backup is taken now" in one for one in warnings)
+    assert second.gap == ""
 
 
 class Follower:

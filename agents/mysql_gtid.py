@@ -107,10 +107,6 @@ class GtidSet:
         new._runs = {source: list(runs) for source, runs in self._runs.items()}
         return new
 
-    def runs(self) -> Iterator[tuple[str, list[tuple[int, int]]]]:
-        """The runs of numbers, first and last, of each source."""
-        yield from self._runs.items()
-
     def __contains__(self, name: str) -> bool:
         source, _, digits = name.rpartition(":")
         runs, number = self._runs.get(source, []), int(digits)

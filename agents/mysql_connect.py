@@ -86,13 +86,14 @@ class _Connection(aiomysql.Connection):  # type: ignore[misc]  # aiomysql has no
 
 
 class MySQLConnection:
-    """*raw* is aiomysql's connection; *version* as the server says it."""
+    """*raw* is aiomysql's connection; *version* as the server says it.  Of several tasks that use it one waits for the other."""
 
     def __init__(self, raw: Any, settings: MySQLSettings, version: str, comment: str) -> None:
         self.raw = raw
         self.settings = settings
         self.version = version.removeprefix("5.5.5-")
         self.is_mariadb = "mariadb" in f"{version} {comment}".lower()
+        self._turn = anyio.Lock()
 
     def at_least(self, major: int, minor: int) -> bool:
         """Is the server's version that or a later one?"""
@@ -103,10 +104,11 @@ class MySQLConnection:
         """Rows of one statement, by column name."""
         words = ""
         try:
-            with anyio.fail_after(self.settings.statement_timeout), in_our_words(self.settings):
-                async with self.raw.cursor(_QuietCursor) as cursor:
-                    await cursor.execute(statement, values or None)
-                    return list(await cursor.fetchall())
+            async with self._turn:
+                with anyio.fail_after(self.settings.statement_timeout), in_our_words(self.settings):
+                    async with self.raw.cursor(_QuietCursor) as cursor:
+                        await cursor.execute(statement, values or None)
+                        return list(await cursor.fetchall())
         except TimeoutError:
             words = f"{statement.split()[0]} took more than {self.settings.statement_timeout:.0f} s"
         raise SourceUnreachable(f"the server does not answer: {words}", server=self.settings.place)

@@ -121,7 +121,7 @@ def test_pieces_are_replayed_as_the_file(cuts: list[int]) -> None:
 @given(some_cuts, st.integers(0, len(ENDS) - 1), st.booleans())
 def test_a_goal_is_the_same_place_however_the_log_was_cut(cuts: list[int], number: int, before: bool) -> None:
     names = WHOLE_REPLAY.sent
-    server, sequence = list(names)[number]
+    server, sequence, *_ = list(names)[number]
     goal = Goal(transaction=f"{server}-{sequence}", before=before)
 
     data, replay = asyncio.run(replayed(asyncio.run(captured_at(cuts)), goal))

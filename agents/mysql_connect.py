@@ -101,14 +101,17 @@ class MySQLConnection:
         return found is not None and (int(found[1]), int(found[2])) >= (major, minor)
 
     async def execute(self, statement: str, values: Sequence[object] = ()) -> list[dict[str, Any]]:
-        """Rows of one statement, by column name."""
+        """Rows of one statement, by column name; one after the other, whoever asks."""
+        async with self._turn:
+            return await self._execute(statement, values)
+
+    async def _execute(self, statement: str, values: Sequence[object]) -> list[dict[str, Any]]:
         words = ""
         try:
-            async with self._turn:
-                with anyio.fail_after(self.settings.statement_timeout), in_our_words(self.settings):
-                    async with self.raw.cursor(_QuietCursor) as cursor:
-                        await cursor.execute(statement, values or None)
-                        return list(await cursor.fetchall())
+            with anyio.fail_after(self.settings.statement_timeout), in_our_words(self.settings):
+                async with self.raw.cursor(_QuietCursor) as cursor:
+                    await cursor.execute(statement, values or None)
+                    return list(await cursor.fetchall())
         except TimeoutError:
             words = f"{statement.split()[0]} took more than {self.settings.statement_timeout:.0f} s"
         raise SourceUnreachable(f"the server does not answer: {words}", server=self.settings.place)

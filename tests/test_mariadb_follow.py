@@ -23,10 +23,7 @@ from typing import Any
 
 import anyio
 import pytest
-from strandline.agents.binlog_client import dump_log
-from strandline.agents.errors import SourceUnreachable
 from strandline.agents.mysql import MySQLAgent, MySQLSettings
-from strandline.agents.mysql_connect import connected
 from strandline.engine.base.events import Finished, Stored, Warned
 from strandline.engine.ops.restore import survey
 from strandline.engine.plan.goal import Goal
@@ -66,12 +63,8 @@ on_gap = "full"
 """
 
 
-def settings_of(server: Server) -> MySQLSettings:
-    return MySQLSettings(port=server.port, user=USER, password=PASSWORD)
-
-
 def agent(server: Server) -> MySQLAgent:
-    return MySQLAgent(settings_of(server))
+    return MySQLAgent(MySQLSettings(port=server.port, user=USER, password=PASSWORD))
 
 
 def sequence_of(gtid: str) -> int:
@@ -383,22 +376,3 @@ async def check_restored(
         found, counts, digest = await entries_of(target)
     ledger.check(found, counts, until=until)
     assert expected is None or (found, counts, digest) == expected
-
-
-@pytest.mark.parametrize("uvloop", [True, False])
-def test_a_connection_that_was_reset_is_a_server_that_went_away(uvloop: bool) -> None:
-    async def ask() -> None:
-        async with (
-            running_server(quick=True) as server,
-            connected(settings_of(server)) as connection,
-            connected(settings_of(server)) as other,
-        ):
-            connection.raw._writer.transport.abort()
-            other.raw._writer.transport.abort()
-            await asyncio.sleep(0.1)
-            with pytest.raises(SourceUnreachable):
-                await connection.execute("SELECT 1")
-            with pytest.raises(SourceUnreachable):
-                await anext(dump_log(other, "b.000001", 4, server_id=0))
-
-    anyio.run(ask, backend_options={"use_uvloop": uvloop})

@@ -259,7 +259,7 @@ class BinlogVerifier:
         _, _, schema, _, status = struct.unpack_from("<IIBHH", body)
         statement = body[13 + status + schema + 1 :]
         if event.type == MARIA_QUERY_COMPRESSED:
-            statement = _beginning(statement)
+            statement = beginning(statement, 64)
         statement = statement[:64].strip().upper()
         begins = statement == b"BEGIN" or statement.startswith(b"XA START")
         if not self._open and begins:
@@ -319,12 +319,13 @@ def query_event(like: Event, statement: bytes, *, checksums: bool) -> bytes:
     return raw + zlib.crc32(raw).to_bytes(4, "little") if checksums else raw
 
 
-def _beginning(compressed: bytes) -> bytes:
-    """The first bytes of a statement that MariaDB has compressed: a byte, the size in as many bytes as that byte's low bits say, zlib."""
+def beginning(compressed: bytes, size: int) -> bytes:
+    """The first *size* bytes of a statement that MariaDB has compressed: a byte, its size in as many bytes as that
+    byte's low bits say, zlib."""
     if not compressed or compressed[0] & 0xF0 != 0x80:
         raise LogDamaged("a compressed statement in the binary log is of an unknown kind")
     try:
-        return zlib.decompressobj().decompress(compressed[1 + (compressed[0] & 7) :], 64)
+        return zlib.decompressobj().decompress(compressed[1 + (compressed[0] & 7) :], size)
     except zlib.error as error:
         raise LogDamaged(f"a compressed statement in the binary log cannot be read: {error}") from error
 

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from .mysql_connect import MySQLConnection
 
-THEIRS = "('mysql', 'sys', 'information_schema', 'performance_schema', 'ndbinfo')"
-"""The server's own databases: what is worth keeping of them is in `accounts.sql` and `system.sql`."""
+THEIRS = "('mysql', 'sys', 'information_schema', 'performance_schema', 'ndbinfo', 'strandline_restore')"
+"""The server's own databases: what is worth keeping of them is in `accounts.sql` and `system.sql`; and a restore's journal."""
 
 _TABLES = (
-    "SELECT table_schema AS db, table_name AS name, table_type AS type, engine, COALESCE(data_length, 0) AS size,"
+    "SELECT table_schema AS db, table_name AS name, table_type AS type, engine, create_time, COALESCE(data_length, 0) AS size,"
     " HEX(WEIGHT_STRING(CONVERT(CONCAT(table_schema, '.', table_name) USING utf8mb4) COLLATE utf8mb4_general_ci)) AS likeness"
     f" FROM information_schema.tables WHERE table_schema NOT IN {THEIRS} ORDER BY 1, 2"
 )
@@ -32,7 +31,8 @@ _DEFINITIONS = {
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """*likeness*: the tools take tables of one likeness for the same where they are told to leave one out."""
+    """*created*: when it was, or was rebuilt, as the server says.
+    *likeness*: the tools take tables of one likeness for the same where they are told to leave one out."""
 
     database: str
     name: str
@@ -40,6 +40,7 @@ class Table:
     engine: str
     size: int
     likeness: str
+    created: str = ""
 
     @property
     def is_view(self) -> bool:
@@ -67,6 +68,15 @@ class Catalog:
         )
         return mine == theirs
 
+    def changes(self, later: Catalog) -> list[str]:
+        """Tables that were altered, renamed or dropped until *later*, in words; what was made meanwhile is none."""
+        still = {(t.database, t.name): (t.type, t.engine, t.created) for t in later.tables}
+        return sorted(
+            f"{t.database}.{t.name}"
+            for t in self.tables
+            if not t.is_view and still.get((t.database, t.name)) != (t.type, t.engine, t.created)
+        )
+
 
 @dataclass(slots=True)
 class Share:
@@ -90,6 +100,7 @@ async def read_catalog(connection: MySQLConnection) -> Catalog:
                 str(row["engine"] or ""),
                 int(row["size"]),
                 str(row["likeness"]),
+                str(row["create_time"] or ""),
             )
             for row in tables
         ),
@@ -151,9 +162,3 @@ async def read_definitions(connection: MySQLConnection) -> list[Definition]:
             for row in rows
         ]
     return found
-
-
-def name_changes(before: Sequence[Definition], after: Sequence[Definition]) -> list[str]:
-    """What was made, changed or dropped, in words."""
-    changed = set(before) ^ set(after)
-    return sorted({f"{one.database}.{one.name} ({one.kind})" for one in changed})

@@ -1,6 +1,6 @@
 """Views, routines, triggers and events: a stream for each kind and database, as the vendor's tool writes them.
 
-They are in no snapshot: they are listed before and after, and what was changed meanwhile is named in a warning.
+They are in no snapshot: they are read before it, and listed before and after it; what was changed meanwhile is read again.
 """
 
 from __future__ import annotations

@@ -11,9 +11,12 @@ They are loaded in this order: system, all tables, rows in any order, routines, 
 Which table is dumped by whom is `mysql_catalog`'s; how the processes come to see the same moment `mysql_moment`'s; what they print is
 taken apart by `mysql_split`, and the rows shaped by `mysql_rows`.
 
-A table's structure is printed by the process that prints its rows, right before them.  Structures are in no snapshot, rows are; a table
-that was altered after the snapshot makes the reading of its rows fail (1412, "Table definition has changed"), so a dump that ends well has
-for each table the structure of its rows.  Structures from elsewhere would not have that.
+A table's structure is printed by the process that prints its rows, right before them.  Structures are in no snapshot, rows are; after some
+statements InnoDB refuses to read a table's snapshot (1412, "Table definition has changed"), after others, and swaps of names, it does not.
+So at the end the log is looked at for them (`mysql_ddl`); without a log the tables' times of creation are.
+
+Accounts, views, routines, triggers and events are read before the snapshot, and found the same after it: they are of its moment.  So are
+lists of tables; what was made later is left out, and what was prepared (XA) at that moment, which no snapshot shows, ends the trial.
 
 Streams of rows come in the order in which their process prints them, and the next one of a process only when the one before has been
 read: whoever reads fewer streams at once than there are processes just keeps some of them waiting.
@@ -25,6 +28,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import AsyncExitStack
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import NoReturn
@@ -33,11 +37,13 @@ import anyio
 
 from .base import Capture, CaptureEnd, Position, SourceStream
 from .closing import closing
-from .errors import SourceRefused, SourceUnreachable, ToolFailed
+from .errors import AccessDenied, SourceRefused, SourceUnreachable, ToolFailed
 from .mysql_accounts import SystemParts, read_system, write_accounts, write_system
-from .mysql_catalog import Catalog, Definition, Share, name_changes, read_catalog, read_definitions, share_out
+from .mysql_catalog import Catalog, Definition, Share, read_catalog, read_definitions, share_out
 from .mysql_connect import MySQLConnection, MySQLSettings, said_by_tool
+from .mysql_ddl import Named, check_log
 from .mysql_definitions import DefinitionTool, definition_parts
+from .mysql_log import place_of
 from .mysql_moment import HOLD, PAUSES, NotAllowed, NotNow, commits_stopped, needs_no_lock, read_place
 from .mysql_places import place_full
 from .mysql_server import Server
@@ -50,6 +56,19 @@ _ORDER = ("sequence", "table", "view")
 
 SMALL = 64 << 20
 """Bytes of tables up to which one process dumps them, without any lock where the server allows."""
+
+
+class Prepared(NotNow):
+    """There are transactions that are prepared."""
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """What is in no snapshot."""
+
+    accounts: bytes
+    definitions: list[Definition]
+    system: SystemParts | None
 
 
 class DumpCapture(Capture):
@@ -83,10 +102,10 @@ class DumpCapture(Capture):
         self._time = 0
         self._facts = {**server.identity.facts, "method": "dump", "layout": "tables"}
         self._catalog = Catalog((), ())
-        self._definitions: list[Definition] = []
-        self._system: SystemParts | None = None
+        self._made: list[tuple[str, bytes, dict[str, str]]] = []
         self._workers: list[Worker] = []
         self._freed = anyio.Event()
+        self._may_not_recover = False
 
     async def open(self, stack: AsyncExitStack) -> None:
         """Start the processes, which end with *stack*, at one snapshot."""
@@ -101,6 +120,10 @@ class DumpCapture(Capture):
                     raise
                 self._use_one(f"the backup user may not stop commits ({error})")
             except NotNow as error:
+                if isinstance(error, Prepared) and not pauses:
+                    raise SourceRefused(
+                        f"the dump could not begin for {sum(PAUSES):.0f} s: {error}", hint=error.hint
+                    ) from error
                 if pauses:
                     await self._sleep(pauses.pop(0))
                 elif lock_free and self._jobs > 1:
@@ -116,9 +139,9 @@ class DumpCapture(Capture):
         self._warn(f"the dump uses one process instead of {self._settings.jobs}: {reason}")
 
     async def _try_to_open(self, stack: AsyncExitStack, *, lock_free: bool) -> None:
+        await self._none_is_prepared()
         self._catalog = await read_catalog(self._connection)
-        self._definitions = await read_definitions(self._connection)
-        self._system = await read_system(self._connection)
+        read = await self._read_definitions()
         # Of a little, a second process would save less than the lock costs.
         shares = share_out(self._catalog, self._jobs if self._catalog.size >= SMALL else 1)
         async with AsyncExitStack() as trial:
@@ -136,10 +159,34 @@ class DumpCapture(Capture):
                 if place is None:
                     raise ToolFailed("the server does not say where its binary log stands")
                 self._position = await self._place(*place)
-            # No lock is needed for this: a table that came and went in between is nobody's.
+            # No lock is needed for this: what came and went in between is nobody's.
+            await self._none_is_prepared()
             if not (await read_catalog(self._connection)).holds_same(self._catalog):
                 raise NotNow("tables were made, renamed or dropped while the dump began")
+            if read != await self._read_again():
+                raise NotNow(
+                    "accounts, views, routines, triggers or events were changed while the dump began"
+                )
             stack.push_async_exit(trial.pop_all())
+
+    async def _none_is_prepared(self) -> None:
+        """Raise `Prepared` if there are transactions that no snapshot shows, and no log after it."""
+        if self._may_not_recover:
+            return
+        try:
+            prepared = await self._connection.execute("XA RECOVER")
+        except AccessDenied:
+            self._may_not_recover = True
+            self._warn(
+                "whether transactions are prepared (XA RECOVER) may not be seen: rows of theirs would be in neither the dump nor the log"
+                " after it; GRANT XA_RECOVER_ADMIN ON *.* to the backup user"
+            )
+            return
+        if prepared:
+            raise Prepared(
+                f"{len(prepared)} transaction(s) are prepared (XA), and no dump shows their rows",
+                hint="XA COMMIT or XA ROLLBACK them (XA RECOVER lists them), or end what coordinates them; then run the backup again.",
+            )
 
     async def _start(self, stack: AsyncExitStack, shares: Sequence[Share], deadline: float) -> None:
         """A process for each of *shares*; all have opened their snapshots before *deadline*."""
@@ -205,11 +252,19 @@ class DumpCapture(Capture):
             yield tables
 
     async def finish(self) -> CaptureEnd:
-        changed = name_changes(self._definitions, await read_definitions(self._connection))
-        if changed:
-            self._warn(
-                f"{len(changed)} definition(s) were changed while they were dumped; this backup may have either: {', '.join(changed[:10])}"
+        if self._position is not None:
+            there = Named(
+                {(table.database.casefold(), table.name.casefold()) for table in self._catalog.tables},
+                {name.casefold() for name in self._catalog.databases},
             )
+            await check_log(self._settings, self._connection, *place_of(self._position), there)
+        else:
+            changed = self._catalog.changes(await read_catalog(self._connection))
+            if changed:
+                raise SourceRefused(
+                    f"{len(changed)} table(s) were altered, renamed or dropped while they were dumped: {', '.join(changed[:10])}",
+                    hint="Run the backup again, at a time when no structure is changed.",
+                )
         return CaptureEnd(position=self._position, time=self._time, facts=self._facts)
 
     async def _next_of(self, worker: Worker) -> SourceStream | None:
@@ -221,23 +276,31 @@ class DumpCapture(Capture):
             stream.read = partial(self._guarded, stream.read)
         return stream
 
-    def _definition_streams(self) -> Iterator[SourceStream]:
+    async def _read_definitions(self) -> Read:
+        """Read what is in no snapshot, to be stored if it is still so after it; return what `_read_again` must give then."""
         tool = DefinitionTool(self._staging, self._settings, mariadb=self._mariadb)
-        routines = [one for one in self._definitions if one.kind == "routines"]
+        before = await self._read_again()
+        self._made = [("accounts.sql", before.accounts, {"part": "accounts"})]
+        if before.system:
+            system = await self._in_our_words(write_system(before.system, tool))
+            self._made.append(("system.sql", system, {"part": "system"}))
+        for name, write, facts in definition_parts(tool, self._catalog, before.definitions):
+            self._made.append((name, await self._in_our_words(write()), facts))
+        return before
+
+    async def _read_again(self) -> Read:
+        definitions = await read_definitions(self._connection)
         there = {(table.database.casefold(), table.name.casefold()) for table in self._catalog.tables}
-        there |= {(one.database.casefold(), one.name.casefold()) for one in routines}
-        accounts = partial(write_accounts, self._connection, there)
-        yield self._made("accounts.sql", accounts, {"part": "accounts"})
-        if self._system:
-            yield self._made("system.sql", partial(write_system, self._system, tool), {"part": "system"})
-        for name, write, facts in definition_parts(tool, self._catalog, self._definitions):
-            yield self._made(name, write, facts)
+        there |= {
+            (one.database.casefold(), one.name.casefold()) for one in definitions if one.kind == "routines"
+        }
+        accounts = await write_accounts(self._connection, there)
+        return Read(accounts, definitions, await read_system(self._connection))
 
-    def _made(self, name: str, write: Callable[[], Awaitable[bytes]], facts: dict[str, str]) -> SourceStream:
-        async def read() -> AsyncIterator[bytes]:
-            yield await write()
-
-        return SourceStream(name, "dump", partial(self._guarded, read), facts=facts)
+    def _definition_streams(self) -> Iterator[SourceStream]:
+        for name, text, facts in self._made:
+            yield SourceStream(name, "dump", partial(_read_text, text), facts=facts)
+        self._made = []
 
     def _table_streams(self) -> Iterator[SourceStream]:
         """Each database's structure, sequences first: a table may use them for its defaults.
@@ -245,13 +308,16 @@ class DumpCapture(Capture):
         What stands in for a view, until its own stream is loaded, lets views of other databases refer to it.
         """
         made = {name: text for worker in self._workers for name, text in worker.databases.items()}
+        held: dict[str, set[str]] = {}
+        for table in self._catalog.tables:
+            held.setdefault(table.database, set()).add(table.name)
         for database in sorted(made):
             # Each process that has something of the database has the same stand-ins for its views.
             parts = {
                 (_ORDER.index(part.kind), part.table): part
                 for worker in self._workers
                 for part in worker.structures
-                if part.database == database
+                if part.database == database and part.table in held.get(database, ())
             }
             name = f"databases/{quote_part(database)}/tables.sql"
             facts = {"part": "tables", "database": database}
@@ -268,6 +334,12 @@ class DumpCapture(Capture):
             async with closing(read()) as blocks:
                 async for block in blocks:
                     yield block
+        except ToolFailed as error:
+            await self._raise_explained(error)
+
+    async def _in_our_words(self, made: Awaitable[bytes]) -> bytes:
+        try:
+            return await made
         except ToolFailed as error:
             await self._raise_explained(error)
 
@@ -300,3 +372,7 @@ async def _read_tables(database: str, made: bytes, parts: Sequence[Structure]) -
             yield b"".join(out)
             out, held = [], 0
     yield b"".join(out)
+
+
+async def _read_text(text: bytes) -> AsyncIterator[bytes]:
+    yield text

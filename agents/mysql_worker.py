@@ -88,7 +88,8 @@ class Worker:
     async def next_stream(self) -> SourceStream | None:
         """The rows of the next table that has any; None when the dump has ended, and was whole."""
         while (piece := await self._next()) is not None:
-            if isinstance(piece, RowsBegin):
+            # The rest is of tables that were made after the snapshot: no part of it.
+            if isinstance(piece, RowsBegin) and (piece.database, piece.table) in self._tables:
                 self.busy = True
                 return self._stream(piece)
         self.ended = True

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from hypothesis import given
 from hypothesis import strategies as st
-from strandline.agents.mysql_catalog import Catalog, Definition, Table, name_changes, share_out
+from strandline.agents.mysql_catalog import Catalog, Table, share_out
 
 
 def table(database: str, name: str, size: int = 0, type: str = "BASE TABLE") -> Table:
@@ -66,11 +66,14 @@ def test_each_table_is_dumped_by_one_process(sizes: dict[tuple[str, str], int], 
     assert {name for share in shares for name in share.databases} == set(everything.databases)
 
 
-def test_definitions_that_changed_are_named() -> None:
-    one, other = Definition("views", "a", "v", "", "1"), Definition("events", "a", "e", "", "1")
+def test_tables_that_changed_are_named_but_not_new_ones() -> None:
+    def table(name: str, created: str, kind: str = "BASE TABLE") -> Table:
+        return Table("a", name, kind, "InnoDB", 0, name, created)
 
-    assert name_changes([one, other], [Definition("views", "a", "v", "", "2")]) == [
-        "a.e (events)",
-        "a.v (views)",
-    ]
-    assert name_changes([one], [one]) == []
+    before = Catalog(
+        ("a",), (table("same", "1"), table("altered", "1"), table("gone", "1"), table("v", "1", "VIEW"))
+    )
+    later = Catalog(("a",), (table("same", "1"), table("altered", "2"), table("new", "2")))
+
+    assert before.changes(later) == ["a.altered", "a.gone"]
+    assert before.changes(before) == []

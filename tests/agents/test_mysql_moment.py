@@ -295,18 +295,3 @@ async def test_a_table_that_is_made_as_the_dump_begins_is_in_it(
         await server.execute("DROP TABLE shop.new")
 
     assert numbers(taken, "new") == [[5]]
-
-
-async def test_a_definition_that_changes_meanwhile_is_named(server: Server, tmp_path: Path) -> None:
-    said: list[str] = []
-    async with agent(server, jobs=2).capture(
-        CaptureRequest("full", tmp_path, emit_warning=said.append)
-    ) as capture:
-        await server.execute("CREATE VIEW shop.late AS SELECT 1")
-        async for stream in capture.streams():
-            async for _ in stream.read():
-                pass
-        await capture.finish()
-    await server.execute("DROP VIEW shop.late")
-
-    assert any("shop.late (views)" in warning for warning in said)

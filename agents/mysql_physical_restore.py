@@ -13,6 +13,7 @@ The accounts are the source's now: who replays needs one of those.
 from __future__ import annotations
 
 import os
+import secrets
 import shutil
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -42,6 +43,9 @@ ANSWER = 60.0
 
 PAUSE = 0.2
 """Seconds from one try to the next."""
+
+_NO_LINK = getattr(os, "O_NOFOLLOW", 0)
+_LONGEST_NOTE = 4096
 
 
 async def restore_physical(settings: MySQLSettings, job: RestoreJob) -> RestoreEnd:
@@ -145,17 +149,20 @@ def _empty(datadir: Path, was_there: bool) -> None:
             entry.unlink(missing_ok=True)
 
 
-def _owner(datadir: Path, work: Path, wish: str) -> tuple[str | int, str | int | None] | None:
-    """Whose the files become: (user, group or None); None where that is not ours to say."""
+def _owner(datadir: Path, work: Path, wish: str) -> tuple[int, int] | None:
+    """Whose the files become, (user, group); None where that is not ours to say."""
     if wish:
         user, _, group = wish.partition(":")
+        trial = work / "owner"
         try:
-            shutil.chown(
-                work, user, group or None
-            )  # to see now whether that can be done, and not after hours
+            # On a file of our own, to see now whether that can be done, and not after hours.
+            trial.touch()
+            shutil.chown(trial, user, group or None)
+            status = trial.stat()
+            trial.unlink()
         except (LookupError, OSError) as error:
             raise SourceRefused(f"the files cannot become those of {wish!r}: {error}") from error
-        return user, group or None
+        return status.st_uid, status.st_gid
     try:
         status = datadir.stat()
     except FileNotFoundError:
@@ -163,12 +170,14 @@ def _owner(datadir: Path, work: Path, wish: str) -> tuple[str | int, str | int |
     return (status.st_uid, status.st_gid) if hasattr(os, "geteuid") and os.geteuid() == 0 else None
 
 
-def _give_to(datadir: Path, owner: tuple[str | int, str | int | None] | None) -> None:
+def _give_to(datadir: Path, owner: tuple[int, int] | None) -> None:
+    """What lies in *datadir*, and that itself.  Whoever owns it may put links there meanwhile: none is followed."""
     if owner is None:
         return
-    user, group = owner
-    for path in (datadir, *datadir.rglob("*")):
-        shutil.chown(path, user, group)
+    for _, folders, files, here in os.fwalk(datadir, topdown=False, follow_symlinks=False):
+        for name in (*folders, *files):
+            os.chown(name, *owner, dir_fd=here, follow_symlinks=False)
+    os.chown(datadir, *owner, follow_symlinks=False)
 
 
 async def _run(command: list[str]) -> None:
@@ -239,7 +248,8 @@ def _same(one: Path, other: Path) -> bool:
 
 def _check_note(datadir: Path, ident: str) -> None:
     try:
-        known = (datadir / NOTE).read_text().rstrip("\n")
+        with os.fdopen(os.open(datadir / NOTE, os.O_RDONLY | _NO_LINK)) as file:
+            known = file.read(_LONGEST_NOTE).rstrip("\n")
     except (OSError, ValueError):
         raise SourceRefused(
             "there is no restore in the data directory that could be resumed",
@@ -253,8 +263,12 @@ def _check_note(datadir: Path, ident: str) -> None:
 
 
 def _write_note(datadir: Path, text: str) -> None:
+    """A file of our own, renamed into its place: what somebody else put there meanwhile is replaced, and no link followed."""
+    draft = datadir / f"{NOTE}.{secrets.token_hex(8)}"
     try:
-        (datadir / NOTE).write_text(text)
+        with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _NO_LINK, 0o600), "w") as file:
+            file.write(text)
+        draft.replace(datadir / NOTE)
     except OSError as error:
         raise SourceRefused(
             f"cannot write to the data directory: {error.strerror}", datadir=str(datadir)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import pwd
 import signal
 import tempfile
 from collections.abc import AsyncIterator
@@ -14,6 +15,7 @@ from typing import Any
 import anyio
 import pytest
 import pytest_asyncio
+from strandline.agents import mysql_physical_restore as physical_restore
 from strandline.agents.base import CaptureRequest, RestoreEnd, RestoreJob
 from strandline.agents.errors import AccessDenied, SourceRefused, ToolFailed, ToolMissing
 from strandline.agents.mysql_physical import check_checkpoints, parse_binlog_info
@@ -335,3 +337,40 @@ def test_the_tools_notes_are_read_or_refused() -> None:
             check_checkpoints(bad)
     with pytest.raises(ToolFailed, match="cannot be read"):
         check_checkpoints("to_lsn = 5")
+
+
+def test_no_link_in_another_accounts_directory_is_followed(tmp_path: Path) -> None:
+    victim, datadir = tmp_path / "victim", tmp_path / "data"
+    victim.write_text("somebody's")
+    (datadir / "shop").mkdir(parents=True)
+    for link in (datadir / "link", datadir / "shop" / "link", datadir / physical_restore.NOTE):
+        link.symlink_to(victim)
+    (datadir / "folder").symlink_to(tmp_path, target_is_directory=True)
+    own = (os.geteuid(), os.getegid())
+    other = (12345, 12345) if os.geteuid() == 0 else own
+
+    with pytest.raises(SourceRefused, match="could be resumed"):
+        physical_restore._check_note(datadir, "somebody's")
+    physical_restore._write_note(datadir, "this one\n")
+    physical_restore._check_note(datadir, "this one")
+    physical_restore._give_to(datadir, other)
+
+    assert victim.read_text() == "somebody's"
+    assert (victim.stat().st_uid, victim.stat().st_gid) == own
+    assert (tmp_path.stat().st_uid, (datadir / "shop").stat().st_uid) == (own[0], other[0])
+    assert (datadir.stat().st_uid, (datadir / physical_restore.NOTE).stat().st_uid) == (other[0], other[0])
+
+
+def test_whether_files_can_be_given_away_is_tried_on_a_file_of_our_own(tmp_path: Path) -> None:
+    work = tmp_path / "work"
+    work.mkdir()
+    user = pwd.getpwuid(os.geteuid()).pw_name
+    other = "nobody" if os.geteuid() == 0 else user
+
+    owner = physical_restore._owner(tmp_path / "data", work, other)
+
+    assert owner is not None and owner[0] == pwd.getpwnam(other).pw_uid
+    assert work.stat().st_uid == os.geteuid()
+    assert list(work.iterdir()) == []
+    with pytest.raises(SourceRefused, match="cannot become those of"):
+        physical_restore._owner(tmp_path / "data", work, "no-such-account")

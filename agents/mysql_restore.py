@@ -46,7 +46,7 @@ from .mysql_journal import (
     wait_for_lock,
 )
 from .mysql_load import Target, account_lines, feed, load_streams, quoted, read_whole
-from .mysql_log import LogFile, list_logs, place_of, read_head
+from .mysql_log import LogFile, list_logs, ordinal_of, place_of, read_head
 from .mysql_replay import BEGIN_ANEW, Cut, Executed, Replay, Sent, audit, log_events
 from .mysql_server import is_on
 from .mysql_tools import defaults_file, find_tool, secrets, tool_environment
@@ -177,10 +177,11 @@ async def _check_target(
     if choice:
         await _check_parts(connection, job, choice, resumed=journal.ident is not None)
         return
-    if await _is_source(settings, connection, job):
+    if await is_source(settings, connection, job):
         raise SourceRefused(
             "the target is the server that was backed up",
-            hint="Restore into another server.  If it has to be this one: save its binary log, then RESET MASTER on it.",
+            hint="Restore into another server.  If it has to be this one: save its binary log, then RESET MASTER on it."
+            "  If it is a new one with the old one's server_id and address, and without a log: let it write one (log_bin).",
         )
     if not job.force and not (job.resume and journal.ident is not None):
         await _check_empty(connection, job)
@@ -304,16 +305,34 @@ async def _clear(connection: MySQLConnection, job: RestoreJob, choice: Choice) -
     await connection.execute("SET SESSION sql_log_bin=0")
 
 
-async def _is_source(settings: MySQLSettings, connection: MySQLConnection, job: RestoreJob) -> bool:
-    """Does the target's log hold the very file that the dump's position names?"""
+async def is_source(settings: MySQLSettings, connection: MySQLConnection, job: RestoreJob) -> bool:
+    """Is the target the server that was backed up?  Where its log cannot tell, its name does."""
+    told = await has_its_log(settings, connection, job)
+    return await has_its_name(connection, job) if told is None else told
+
+
+async def has_its_log(settings: MySQLSettings, connection: MySQLConnection, job: RestoreJob) -> bool | None:
+    """Does the target's log hold the very file that the dump's position names?  None: its older files are gone, or it cannot be read.
+    A log that was begun anew does not hold it: that is how the source becomes a target."""
     if job.position is None:
-        return False
-    with suppress(AgentError):  # no log, or no right to read it: then it cannot be told
+        return None
+    with suppress(AgentError):
         file, _ = place_of(job.position)
-        if file in [one.name for one in await list_logs(connection)]:
+        logs = await list_logs(connection)
+        if file in [one.name for one in logs]:
             description, _ = await read_head(settings, file)
             return description.fingerprint == job.position.facts.get("epoch")
-    return False
+        if logs and logs[0].ordinal <= ordinal_of(file):
+            return False
+    return None
+
+
+async def has_its_name(connection: MySQLConnection, job: RestoreJob) -> bool:
+    """Is the target called what the server was that was backed up?  False where the full does not know."""
+    facts = {**(job.base[0].facts if len(job.base) == 1 else {}), **job.facts}
+    names = ("server_uuid",) if "server_uuid" in facts else ("server_id", "hostname", "port")
+    here = await connection.variables(*names)
+    return all(facts.get(name) and facts[name] == here.get(name) for name in names)
 
 
 @asynccontextmanager

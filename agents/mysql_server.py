@@ -26,6 +26,7 @@ _VARIABLES = (
     "server_id",
     "server_uuid",
     "hostname",
+    "port",
     "sync_binlog",
     "binlog_checksum",
     "expire_logs_days",
@@ -84,6 +85,8 @@ async def look(connection: MySQLConnection, now: Callable[[], float]) -> Server:
         "flavour": "mariadb" if connection.is_mariadb else "mysql",
         "version": connection.version,
         "server_id": variables.get("server_id", ""),
+        "hostname": variables.get("hostname", ""),
+        "port": variables.get("port", ""),
     }
     name = f"{variables.get('hostname', '')} ({connection.settings.place})"
     if "server_uuid" in variables:

@@ -352,6 +352,19 @@ async def test_the_source_itself_is_refused_even_when_forced(source: Server) -> 
     assert await values(source) == ["one"]
 
 
+async def test_the_source_is_known_by_its_name_where_its_log_cannot_tell() -> None:
+    async with running_server() as source:
+        await shop(source)
+        full, log = await taken_from(source, *insert("one"))
+        await source.execute("FLUSH BINARY LOGS", "FLUSH BINARY LOGS")
+        ((file, *_), *_) = reversed(await source.execute("SHOW BINARY LOGS"))
+        await source.execute(f"PURGE BINARY LOGS TO '{file}'")
+
+        with pytest.raises(SourceRefused, match="the server that was backed up"):
+            await bring_back(source, full, log, force=True)
+        assert await values(source) == ["one"]
+
+
 async def test_a_target_without_a_log_is_filled_and_says_what_cannot_be_compared(source: Server) -> None:
     full, log = await taken_from(
         source, *insert("one"), "CREATE TABLE shop.made AS SELECT 1 AS one", *insert("two")

@@ -44,6 +44,9 @@ RIGHTS = (
 )
 
 _PAGES = re.compile(r"(?:^|/)(?:ibdata\d+|undo_?\d+|[^/]+\.(?:ibd|ibu))$")
+LINKS = (".isl", ".sym")
+"""How files end that say where a table or a database lies, if not in the data directory."""
+
 _LAST_WORDS = "completed OK!"
 _LARGEST_NOTE = 1 << 20
 _BINLOG_INFO = ("xtrabackup_binlog_info", "mariadb_backup_binlog_info")
@@ -78,6 +81,7 @@ class PhysicalCapture(Capture):
         self._position: Position | None = None
         self._time = 0
         self._facts = {**server.identity.facts, "method": "physical"}
+        self._links: list[str] = []
         self._whole = False
 
     async def streams(self) -> AsyncIterator[SourceStream]:
@@ -107,6 +111,11 @@ class PhysicalCapture(Capture):
         except AgentError as error:
             self._spool.close(await self._explain(error))
         else:
+            if self._links:
+                self._request.emit_warning(
+                    f"{len(self._links)} table(s) lie outside of the data directory (DATA DIRECTORY): a restore of this full writes"
+                    f" there, and has to be forced: {', '.join(self._links[:10])}"
+                )
             self._whole = True
             self._spool.close()
 
@@ -146,6 +155,7 @@ class PhysicalCapture(Capture):
             if piece.ended and name in _BINLOG_INFO:
                 await self._look_up(note.decode(errors="replace"))
         if piece.ended:
+            self._links += [name] if name.endswith(LINKS) else []
             self._spool.end(name)
         else:
             await self._spool.put(name, piece.data)

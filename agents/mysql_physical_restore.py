@@ -16,7 +16,7 @@ import os
 import secrets
 import shutil
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
 
@@ -24,11 +24,16 @@ import anyio
 from anyio import to_thread
 
 from .base import RestoreEnd, RestoreJob
+from .binlog import parse_gtid_text
 from .command import as_words
-from .errors import AccessDenied, SourceRefused, SourceUnreachable, ToolFailed
+from .errors import AccessDenied, AgentError, SourceRefused, SourceUnreachable, ToolFailed
 from .landing import land
-from .mysql_connect import MySQLSettings, connected
-from .mysql_restore import replay_onto
+from .mysql_connect import MySQLConnection, MySQLSettings, connected
+from .mysql_gtid import GtidSet
+from .mysql_journal import Journal
+from .mysql_load import read_whole
+from .mysql_physical import LINKS
+from .mysql_restore import has_its_log, has_its_name, replay_onto
 from .mysql_server import is_on
 from .mysql_tools import find_tool, tool_environment
 from .names import unquote_name
@@ -44,8 +49,9 @@ ANSWER = 60.0
 PAUSE = 0.2
 """Seconds from one try to the next."""
 
+_OUR_SERVER = "Let host, port or socket of the target be those of the server on its `datadir`."
 _NO_LINK = getattr(os, "O_NOFOLLOW", 0)
-_LONGEST_NOTE = 4096
+_LONGEST_NOTE = _LONGEST_LINK = 4096
 
 
 async def restore_physical(settings: MySQLSettings, job: RestoreJob) -> RestoreEnd:
@@ -84,6 +90,7 @@ async def restore_physical(settings: MySQLSettings, job: RestoreJob) -> RestoreE
 
 async def _put_in_place(settings: MySQLSettings, job: RestoreJob, datadir: Path) -> None:
     tool = find_tool(settings.backup, "backup", mariadb=job.facts.get("flavour", "mariadb") == "mariadb")
+    await _check_places(job, datadir)
     async with _emptied_on_failure(datadir) as work:
         owner = await to_thread.run_sync(_owner, datadir, work, settings.owner)
         job.phase("load")
@@ -96,6 +103,34 @@ async def _put_in_place(settings: MySQLSettings, job: RestoreJob, datadir: Path)
         if job.logs:
             await to_thread.run_sync(_write_note, datadir, f"{job.ident}\n")
         await to_thread.run_sync(_give_to, datadir, owner)
+
+
+async def _check_places(job: RestoreJob, datadir: Path) -> None:
+    """The tool makes files of tables wherever the full says (DATA DIRECTORY), as whoever restores: refuse, unless forced."""
+    places = []
+    for stream in job.base:
+        name = unquote_name(stream.name)
+        if name.endswith(LINKS) and stream.size <= _LONGEST_LINK:
+            place = _joined(datadir, await read_whole(stream))
+            if not place.is_relative_to(datadir):
+                places.append(f"{name} -> {place}")
+        elif name.endswith(LINKS):
+            places.append(f"{name} (which is too long to be read)")
+    if not places:
+        return
+    words = ", ".join(places[:10]) + (", ..." if len(places) > 10 else "")
+    if not job.force:
+        raise SourceRefused(
+            "the full has tables whose files lie outside of the data directory: they would be written there",
+            hint="If they may be made there, and nothing of a running server is there: add --force."
+            "  Otherwise restore from a logical full.",
+            tables=words,
+        )
+    job.emit_warning(f"written outside of the data directory: {words}")
+
+
+def _joined(datadir: Path, text: bytes) -> Path:
+    return Path(os.path.normpath(datadir / os.fsdecode(text.rstrip(b"\r\n\0"))))
 
 
 @asynccontextmanager
@@ -220,22 +255,73 @@ async def _check_server(settings: MySQLSettings, job: RestoreJob, datadir: Path)
     try:
         async with connected(settings) as connection:
             here = await connection.variables("datadir", "event_scheduler")
+            await _check_identity(connection, job, datadir, Path(here.get("datadir", "")))
+            if job.logs:
+                await _check_unwritten(connection, job)
     except AccessDenied as error:
         raise AccessDenied(
             str(error), hint="The restored server has the source's accounts: give the target one of those."
         ) from error
-    place = Path(here.get("datadir", ""))
-    if not await to_thread.run_sync(_same, place, datadir):
-        raise SourceRefused(
-            "the server that answers runs on another directory",
-            hint="Let host, port or socket of the target be those of the server on its `datadir`.",
-            expected=str(datadir),
-            found=str(place),
-        )
     if job.logs and is_on(here.get("event_scheduler", "OFF")):
         job.emit_warning(
             "the restored server was started with event_scheduler=ON: events may have changed data before the replay;"
             " start it with the scheduler off"
+        )
+
+
+async def _check_identity(connection: MySQLConnection, job: RestoreJob, datadir: Path, place: Path) -> None:
+    """Another machine or a container may call its directory the same: what counts is that what the server makes appears in ours."""
+    if not await to_thread.run_sync(_same, place, datadir):
+        raise SourceRefused(
+            "the server that answers runs on another directory",
+            hint=_OUR_SERVER,
+            expected=str(datadir),
+            found=str(place),
+        )
+    # The files of MySQL bring the log's last file along, but not the server's UUID.
+    if await (
+        has_its_log(connection.settings, connection, job)
+        if connection.is_mariadb
+        else has_its_name(connection, job)
+    ):
+        raise SourceRefused("the server that answers is the one that was backed up", hint=_OUR_SERVER)
+    name = f"strandline_{secrets.token_hex(8)}"
+    try:
+        await connection.execute("SET SESSION sql_log_bin=0")
+        await connection.execute(f"CREATE DATABASE `{name}`")
+        ours = await to_thread.run_sync(os.path.isdir, datadir / name)
+    finally:
+        # A connection that was cancelled within a statement is of no use any more.
+        with anyio.CancelScope(shield=True), anyio.move_on_after(10), suppress(AgentError):
+            async with connected(connection.settings) as another:
+                await another.execute("SET SESSION sql_log_bin=0")
+                await another.execute(f"DROP DATABASE IF EXISTS `{name}`")
+    if not ours:
+        raise SourceRefused(
+            "the server that answers runs on another directory of the same name: on another machine, or in a container",
+            hint=_OUR_SERVER,
+            expected=str(datadir),
+        )
+
+
+async def _check_unwritten(connection: MySQLConnection, job: RestoreJob) -> None:
+    """Has anybody written to the restored server since it was started?  The replay would begin the server's log anew, and lose that."""
+    journal = await Journal.look(connection)
+    if (journal.ident == job.ident and journal.replaying) or job.position is None:
+        return
+    known = job.position.facts.get("gtid", "").replace("\n", "")
+    variable = "gtid_binlog_pos" if connection.is_mariadb else "gtid_executed"
+    now = str((await connection.one(f"SELECT @@GLOBAL.{variable} AS now"))["now"]).replace("\n", "")
+    if connection.is_mariadb:
+        stray = "" if parse_gtid_text(now) in ({}, parse_gtid_text(known)) else now
+    else:
+        stray = str(GtidSet.parse(now) - GtidSet.parse(known))
+    if stray:
+        raise SourceRefused(
+            "somebody wrote to the restored server before the log was replayed",
+            hint="Keep applications and events away from it, and begin anew: stop it, and empty its directory."
+            "  If nothing of their writes changed the restored data: RESET MASTER there, then --resume.",
+            transactions=stray,
         )
 
 

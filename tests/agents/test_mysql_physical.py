@@ -48,7 +48,9 @@ def starting(server: Server) -> tuple[str, ...]:
     return ("sh", "-c", '"$@" >/dev/null 2>&1 </dev/null &', "start", *server.command())
 
 
-async def bring_back(target: Any, full: Taken, *logs: Taken, resume: bool = False) -> RestoreEnd:
+async def bring_back(
+    target: Any, full: Taken, *logs: Taken, resume: bool = False, force: bool = False
+) -> RestoreEnd:
     with tempfile.TemporaryDirectory() as staging, anyio.fail_after(PATIENCE):
         job = RestoreJob(
             base=[stream.stored() for stream in full.streams],
@@ -57,6 +59,7 @@ async def bring_back(target: Any, full: Taken, *logs: Taken, resume: bool = Fals
             staging=Path(staging),
             ident="this one",
             resume=resume,
+            force=force,
             facts=full.end.facts,
         )
         try:
@@ -374,3 +377,72 @@ def test_whether_files_can_be_given_away_is_tried_on_a_file_of_our_own(tmp_path:
     assert list(work.iterdir()) == []
     with pytest.raises(SourceRefused, match="cannot become those of"):
         physical_restore._owner(tmp_path / "data", work, "no-such-account")
+
+
+async def test_a_server_on_another_machine_whose_directory_has_the_same_name_is_left_alone(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    full = await take(physical(server))
+    await server.execute("INSERT INTO shop.t (v) VALUES ('in the log')")
+    log = await take(server, "log", full.position)
+
+    async with running_server() as other, future_server() as there:
+        before = (await gtid(other), await other.execute("SHOW DATABASES"))
+        monkeypatch.setattr(
+            physical_restore, "_same", lambda *_: True
+        )  # two machines' paths, as each sees its own
+        target = physical(other, datadir=str(there.root / "data"), start=("true",))
+        with pytest.raises(SourceRefused, match="another machine, or in a container"):
+            await bring_back(target, full, log)
+        assert (await gtid(other), await other.execute("SHOW DATABASES")) == before
+
+        target = physical(server, datadir=str(there.root / "data2"), start=("true",))
+        before = (await gtid(server), await server.execute("SHOW DATABASES"))
+        with pytest.raises(SourceRefused, match="the one that was backed up"):
+            await bring_back(target, full, log)
+        assert (await gtid(server), await server.execute("SHOW DATABASES")) == before
+
+
+async def test_what_an_application_wrote_before_the_replay_is_not_lost_in_silence(server: Server) -> None:
+    full = await take(physical(server))
+    await server.execute("INSERT INTO shop.t (v) VALUES ('in the log')")
+    log = await take(server, "log", full.position)
+
+    async with future_server() as there:
+        target = physical(there, datadir=str(there.root / "data"))
+        with pytest.raises(SourceRefused, match="log cannot be replayed"):
+            await bring_back(target, full, log)
+        await there.start()
+        await there.execute("INSERT INTO shop.t (v) VALUES ('an order of today')")
+
+        with pytest.raises(SourceRefused, match="somebody wrote to the restored server") as caught:
+            await bring_back(target, full, log, resume=True)
+
+        assert caught.value.facts["transactions"] == await gtid(there)
+        assert await there.execute("SELECT COUNT(*) FROM shop.t WHERE v='an order of today'") == [(1,)]
+
+
+async def test_files_of_tables_elsewhere_are_written_only_when_forced(tmp_path: Path) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    elsewhere.chmod(0o777)
+    for folder in (tmp_path, *tmp_path.parents[:2]):
+        folder.chmod(folder.stat().st_mode | 0o11)
+    async with running_server() as source, future_server() as there:
+        await source.execute(
+            "CREATE DATABASE d",
+            f"CREATE TABLE d.t (id INT) ENGINE=InnoDB DATA DIRECTORY='{elsewhere}'",
+            "INSERT INTO d.t VALUES (1)",
+        )
+        full = await take(physical(source))
+        assert any("d/t.isl" in warning for warning in full.warnings)
+        await source.execute("DROP TABLE d.t")
+        target = physical(there, datadir=str(there.root / "data"))
+
+        with pytest.raises(SourceRefused, match="outside of the data directory") as caught:
+            await bring_back(target, full)
+        assert f"d/t.isl -> {elsewhere}" in str(caught.value)
+        assert not list(elsewhere.rglob("*.ibd")) and not (there.root / "data").exists()
+
+        await bring_back(target, full, force=True)
+        assert [path.name for path in elsewhere.rglob("*.ibd")] == ["t.ibd"]

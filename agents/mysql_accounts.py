@@ -19,7 +19,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from .errors import AgentError
+from .errors import AgentError, SourceRefused
 from .mysql_connect import MySQLConnection
 from .mysql_definitions import DefinitionTool
 
@@ -128,12 +128,30 @@ def _create_and_alter(created: str) -> list[str]:
 async def _grants(connection: MySQLConnection, who: str) -> list[str]:
     rows = await connection.execute(f"SHOW GRANTS FOR {who}")
     lines = [str(next(iter(row.values()))) for row in rows]
+    if any(line.startswith("REVOKE ") for line in lines):
+        raise SourceRefused(
+            f"{who} has rights everywhere but in some databases (partial_revokes), and a restore would give them there, too",
+            hint="Grant it rights on the databases that it may use, and REVOKE those on *.*.",
+        )
     return [
         line
         for line in lines
         if line.startswith("GRANT ")
         and not re.match(r"GRANT PROXY ON (``@`%`|''@'%'|``@``|''@'') TO [`']root[`']", line)
     ]
+
+
+async def partly_revoked(connection: MySQLConnection) -> list[str]:
+    """Accounts of MySQL from which rights that they have everywhere were taken for some databases."""
+    rows = await connection.execute("SELECT User AS user, Host AS host FROM mysql.user ORDER BY 1, 2")
+    found = []
+    for row in rows:
+        if row["user"] in _THEIRS:
+            continue
+        grants = await connection.execute(f"SHOW GRANTS FOR {_account(row)}")
+        if any(str(next(iter(grant.values()))).startswith("REVOKE ") for grant in grants):
+            found.append(_account(row))
+    return found
 
 
 async def _one(connection: MySQLConnection, statement: str) -> str:

@@ -24,10 +24,11 @@ from anyio import to_thread
 
 from .base import Observation, Position, Severity
 from .errors import AccessDenied, AgentError, ChainBroken, SourceUnreachable, ToolMissing
+from .mysql_accounts import partly_revoked
 from .mysql_connect import MySQLConnection, MySQLSettings, connected
 from .mysql_extents import check_chain
 from .mysql_log import log_status
-from .mysql_server import NOT_TRANSACTIONAL, Server, is_on, look
+from .mysql_server import FLOATS, NOT_TRANSACTIONAL, NOT_UNICODE, Server, is_on, look
 from .mysql_tools import Purpose, find_tool
 
 SKEW = 2.0
@@ -421,6 +422,22 @@ async def _is_replica(connection: MySQLConnection) -> bool:
         return bool(await connection.execute("SHOW REPLICA STATUS"))
 
 
+_DUMPED_INEXACTLY: tuple[tuple[str, Severity, str, str], ...] = (
+    (
+        FLOATS,
+        "warning",
+        "have FLOAT columns, of which a dump keeps about six digits",
+        "Use DOUBLE or DECIMAL, or take a physical full.",
+    ),
+    (
+        NOT_UNICODE,
+        "warning",
+        "have columns in East Asian character sets: characters that Unicode lacks become `?` in a dump",
+        "Use utf8mb4, or take a physical full.",
+    ),
+)
+
+
 async def check_tables(sight: Sight) -> AsyncIterator[Observation]:
     """What cannot be dumped, or not as it was at the snapshot."""
     if sight.settings.method == "physical":
@@ -430,7 +447,7 @@ async def check_tables(sight: Sight) -> AsyncIterator[Observation]:
         (
             NOT_TRANSACTIONAL,
             "warning",
-            "are not transactional, and may not be consistent with the rest",
+            "are not transactional: what is written to them while a full is dumped may be doubled by a replay, or stop it",
             "ALTER TABLE ... ENGINE=InnoDB, or do not write to them during a full.",
         ),
         (
@@ -440,11 +457,20 @@ async def check_tables(sight: Sight) -> AsyncIterator[Observation]:
             "Give them a primary key.",
         ),
     )
+    if sight.settings.method == "dump":
+        looked += _DUMPED_INEXACTLY
     for query, severity, message, remedy in looked:
         names = [str(row["name"]) for row in await connection.execute(query)]
         if names:
             said = f"{len(names)} table(s) {message}: {_some(names)}."
             yield Observation(severity, "tables", said, remedy, {"tables": len(names)})
+    if not connection.is_mariadb and (partial := await partly_revoked(connection)):
+        yield Observation(
+            "error",
+            "tables",
+            f"{len(partial)} account(s) have rights everywhere but in some databases, which cannot be dumped: {_some(partial)}.",
+            "Grant them rights on the databases that they may use, and REVOKE those on *.*.",
+        )
     broken = await _broken_views(connection)
     if broken:
         yield Observation(

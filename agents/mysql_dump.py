@@ -26,6 +26,7 @@ Of whether the dump is whole each process's exit status is the authority, its tr
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -48,7 +49,7 @@ from .mysql_moment import HOLD, PAUSES, NotAllowed, NotNow, commits_stopped, nee
 from .mysql_places import place_full
 from .mysql_server import Server
 from .mysql_split import Structure
-from .mysql_worker import PREAMBLE, Worker, forget_password, start_worker
+from .mysql_worker import PREAMBLE, SILENCE, Worker, forget_password, say_silent, start_worker
 from .names import quote_part
 
 _BLOCK = 1 << 20
@@ -201,6 +202,7 @@ class DumpCapture(Capture):
                 number,
                 mariadb=self._mariadb,
                 freed=self._free,
+                warn=self._warn,
             )
             self._workers.append(worker)
         try:
@@ -338,10 +340,13 @@ class DumpCapture(Capture):
             await self._raise_explained(error)
 
     async def _in_our_words(self, made: Awaitable[bytes]) -> bytes:
+        timer = asyncio.get_running_loop().call_later(SILENCE, say_silent, self._warn)
         try:
             return await made
         except ToolFailed as error:
             await self._raise_explained(error)
+        finally:
+            timer.cancel()
 
     async def _place(self, file: str, offset: int, gtids: str) -> Position:
         place = (file, offset, gtids)

@@ -38,6 +38,16 @@ NOT_TRANSACTIONAL = (
     " WHERE table_type IN ('BASE TABLE', 'SYSTEM VERSIONED') AND engine NOT IN ('InnoDB', 'ROCKSDB', 'SEQUENCE')"
     f" AND table_schema NOT IN {_THEIRS} ORDER BY 1"
 )
+_OF_TABLES = (
+    "SELECT DISTINCT CONCAT(c.table_schema, '.', c.table_name) AS name FROM information_schema.columns c"
+    " JOIN information_schema.tables t ON t.table_schema = c.table_schema AND t.table_name = c.table_name"
+    f" WHERE t.table_type IN ('BASE TABLE', 'SYSTEM VERSIONED') AND t.table_schema NOT IN {_THEIRS} AND "
+)
+FLOATS = f"{_OF_TABLES} c.data_type = 'float' ORDER BY 1"
+NOT_UNICODE = (
+    f"{_OF_TABLES} c.character_set_name IN ('gbk', 'gb2312', 'gb18030', 'big5', 'sjis', 'cp932', 'ujis', 'eucjpms', 'euckr')"
+    " ORDER BY 1"
+)
 _VERSIONED = (
     "SELECT CONCAT(t.table_schema, '.', t.table_name) AS name, MAX(c.data_type = 'bigint') AS by_transaction"
     " FROM information_schema.tables t LEFT JOIN information_schema.columns c ON c.table_schema = t.table_schema"
@@ -116,7 +126,20 @@ async def check_before_dump(connection: MySQLConnection, server: Server, warn: C
     rows = await connection.execute(NOT_TRANSACTIONAL)
     if rows:
         warn(
-            f"{len(rows)} table(s) are not transactional and may not be consistent with the rest: {_names(rows)}"
+            f"{len(rows)} table(s) are not transactional: what is written to them during the dump may be doubled by a replay,"
+            f" or stop it: {_names(rows)}"
+        )
+    rows = await connection.execute(FLOATS)
+    if rows:
+        warn(
+            f"{len(rows)} table(s) have FLOAT columns, of which a dump keeps about six digits: {_names(rows)}; use DOUBLE or DECIMAL, or"
+            " a physical full"
+        )
+    rows = await connection.execute(NOT_UNICODE)
+    if rows:
+        warn(
+            f"{len(rows)} table(s) have columns in East Asian character sets, of which a dump keeps what Unicode has, and `?` for the"
+            f" rest: {_names(rows)}; use utf8mb4, or a physical full"
         )
     rows = await connection.execute(_VERSIONED) if connection.is_mariadb and not server.history else []
     if rows:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack
@@ -32,6 +33,8 @@ _POSITION = re.compile(
     re.MULTILINE,
 )
 _BLOCK = 512 << 10
+SILENCE = 120.0
+"""Seconds without a byte of a tool's after which it is said aloud: its sessions wait for the locks of others for ever."""
 _LOCKED_KEYS = ("MYISAM", "ARIA")
 
 
@@ -65,7 +68,17 @@ class Ear:
 class Worker:
     """*place*: file and offset of the binary log at its snapshot, once its head has been read, if it was asked to tell."""
 
-    def __init__(self, tool: Running, ear: Ear, share: Share, *, reads_ahead: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        tool: Running,
+        ear: Ear,
+        share: Share,
+        *,
+        reads_ahead: Callable[[], None],
+        warn: Callable[[str], None],
+    ) -> None:
+        self._warn = warn
+        self._warned = False
         self.tool = tool
         self.ear = ear
         self.share = share
@@ -115,6 +128,7 @@ class Worker:
         """More of the tool's output; False at its end."""
         if self.ended:
             return False
+        timer = asyncio.get_running_loop().call_later(SILENCE, self._say_silent)
         try:
             block = await anext(self._blocks)
         except StopAsyncIteration:
@@ -126,8 +140,15 @@ class Worker:
                 ) from None
             self._pieces.append(RowsEnd())
             return True
+        finally:
+            timer.cancel()
         self._pieces += self._splitter.feed(block)
         return True
+
+    def _say_silent(self) -> None:
+        if not self._warned:
+            self._warned = True
+            say_silent(self._warn)
 
     def _see_heads(self) -> None:
         for piece in self._pieces:
@@ -193,6 +214,12 @@ class Worker:
         self._freed()
 
 
+def say_silent(warn: Callable[[str], None]) -> None:
+    warn(
+        f"the dump tool has printed nothing for {SILENCE:.0f} s: SHOW PROCESSLIST tells whether it waits for a lock"
+    )
+
+
 async def start_worker(
     stack: AsyncExitStack,
     staging: Path,
@@ -203,6 +230,7 @@ async def start_worker(
     *,
     mariadb: bool,
     freed: Callable[[], None],
+    warn: Callable[[str], None],
 ) -> Worker:
     """A process that dumps *share*, and ends with *stack*."""
     ignore = [f"{table.database}.{table.name}" for table in share.others]
@@ -215,7 +243,7 @@ async def start_worker(
     tool = await stack.enter_async_context(
         running(command, env=tool_environment(), redact=secrets(settings), hear=ear.hear)
     )
-    worker = Worker(tool, ear, share, reads_ahead=freed)
+    worker = Worker(tool, ear, share, reads_ahead=freed, warn=warn)
     stack.push_async_callback(worker.aclose)
     return worker
 

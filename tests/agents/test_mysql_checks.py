@@ -91,6 +91,7 @@ async def test_a_server_without_a_log_and_with_old_tables_is_told_so() -> None:
         await shop(
             server,
             "CREATE TABLE shop.plain (id INT) ENGINE=MyISAM",
+            "CREATE TABLE shop.inexact (id INT PRIMARY KEY, f FLOAT, c VARCHAR(9) CHARACTER SET gbk)",
             "CREATE VIEW shop.broken AS SELECT v FROM shop.t",
             "ALTER TABLE shop.t DROP COLUMN v",
             "CREATE DEFINER = nobody@nowhere PROCEDURE shop.p() SELECT 1",
@@ -99,8 +100,10 @@ async def test_a_server_without_a_log_and_with_old_tables_is_told_so() -> None:
 
     assert "writes no binary log" in said(complaints(found), "binary log")
     tables = said(found, "tables")
-    assert "1 table(s) are not transactional, and may not be consistent with the rest: shop.plain." in tables
+    assert "1 table(s) are not transactional: what is written" in tables
     assert "1 view(s) are of what is not there, and no dump survives them: shop.broken." in tables
+    assert "1 table(s) have FLOAT columns, of which a dump keeps about six digits: shop.inexact." in tables
+    assert "become `?` in a dump: shop.inexact." in tables
     assert "have no primary or unique key" in tables
     assert "nobody@nowhere" in tables
 

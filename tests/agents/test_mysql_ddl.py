@@ -5,12 +5,14 @@ from __future__ import annotations
 import tempfile
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import anyio
 import pytest
 import pytest_asyncio
 from strandline.agents.base import CaptureRequest
 from strandline.agents.errors import SourceRefused, ToolFailed
+from strandline.agents.mysql_accounts import partly_revoked, write_accounts
 from strandline.agents.mysql_ddl import Named, parse
 
 from ..mariadb import Server, running_server
@@ -270,3 +272,45 @@ async def test_a_restores_journal_is_not_dumped(server: Server) -> None:
         await server.execute("DROP DATABASE strandline_restore")
 
     assert not any("strandline_restore" in stream.name for stream in full.streams)
+
+
+class Revoking:
+    """A MySQL that has taken from `app` what it has everywhere."""
+
+    is_mariadb = False
+
+    async def execute(self, statement: str) -> list[dict[str, str]]:
+        if not statement.startswith("SHOW GRANTS"):
+            return (
+                [{"user": "app", "host": "%"}, {"user": "plain", "host": "%"}]
+                if "mysql.user" in statement
+                else []
+            )
+        lines = ["GRANT SELECT ON *.* TO `app`@`%`"]
+        lines += ["REVOKE SELECT ON `secret`.* FROM `app`@`%`"] if "`app`" in statement else []
+        return [{"Grants": line} for line in lines]
+
+    async def one(self, statement: str) -> dict[str, str]:
+        return {"CREATE USER": "CREATE USER `app`@`%`"}
+
+
+async def test_rights_that_were_taken_back_in_part_are_refused() -> None:
+    connection: Any = Revoking()
+
+    assert await partly_revoked(connection) == ["`app`@`%`"]
+    with pytest.raises(SourceRefused, match="`app`@`%` has rights everywhere but in some databases"):
+        await write_accounts(connection, set())
+
+
+async def test_a_tool_that_waits_for_a_lock_is_named(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    await begun(server)
+    monkeypatch.setattr("strandline.agents.mysql_worker.SILENCE", 0.3)
+    said: list[str] = []
+    with tempfile.TemporaryDirectory() as staging, anyio.fail_after(PATIENCE):
+        request = CaptureRequest("full", Path(staging), None, said.append)
+        async with agent(server).capture(request) as capture, anyio.create_task_group() as tasks:
+            tasks.start_soon(server.execute, "LOCK TABLES shop.m WRITE", "DO SLEEP(2)")
+            await anyio.sleep(0.3)
+            await read_streams(capture, capture.width, lambda _: None)
+
+    assert sum("has printed nothing" in one for one in said) == 1

@@ -248,17 +248,27 @@ async def test_a_server_without_a_log_gives_fulls_without_a_position() -> None:
 
 async def test_what_would_hurt_later_is_said_now(server: Server) -> None:
     await server.execute(
-        "CREATE TABLE shop.plain (id INT) ENGINE=MyISAM", "SET GLOBAL binlog_expire_logs_seconds=7200"
+        "CREATE TABLE shop.plain (id INT) ENGINE=MyISAM",
+        "CREATE TABLE shop.inexact (f FLOAT)",
+        "CREATE TABLE shop.eastern (c TEXT CHARACTER SET sjis)",
+        "SET GLOBAL binlog_expire_logs_seconds=7200",
     )
     await server.execute("SET GLOBAL binlog_format=STATEMENT", "SET GLOBAL sync_binlog=0")
     try:
         taken = await take(server)
     finally:
         await server.execute("SET GLOBAL binlog_format=ROW", "SET GLOBAL binlog_expire_logs_seconds=0")
-        await server.execute("DROP TABLE shop.plain")
+        await server.execute("DROP TABLE shop.plain, shop.inexact, shop.eastern")
 
     said = "\n".join(taken.warnings)
-    for word in ("shop.plain", "binlog_format is STATEMENT", "sync_binlog is 0", "2.0 hours"):
+    for word in (
+        "shop.plain",
+        "six digits: shop.inexact;",
+        "`?` for the rest: shop.eastern;",
+        "binlog_format is STATEMENT",
+        "sync_binlog is 0",
+        "2.0 hours",
+    ):
         assert word in said
 
 

@@ -40,12 +40,18 @@ _ROWS_ONLY = (
     "--order-by-primary",
 )
 _DEFAULT_ROLE = re.compile(r" DEFAULT ROLE (?:`(?:[^`]|``)*`@`(?:[^`]|``)*`,?)+")
+_ONE = r"""(`(?:[^`]|``)*`|"(?:[^"]|"")*")"""
+"""A name: in double quotes where the source had ANSI_QUOTES."""
+
 _OF = re.compile(
-    r"(?:CREATE USER IF NOT EXISTS|ALTER USER|SET DEFAULT ROLE .* FOR|GRANT .* TO) `((?:[^`]|``)*)`@`((?:[^`]|``)*)`"
+    rf"(?:CREATE USER IF NOT EXISTS|ALTER USER|SET DEFAULT ROLE .* FOR|GRANT .* TO) {_ONE}@{_ONE}"
 )
-_ON = re.compile(
-    r"GRANT .* ON (PROCEDURE |FUNCTION |PACKAGE |PACKAGE BODY |TABLE )?`((?:[^`]|``)*)`\.`((?:[^`]|``)*)` TO "
+_OF_ROLE = re.compile(
+    rf"(?:CREATE ROLE IF NOT EXISTS|GRANT .* TO) {_ONE}(?: WITH (?:GRANT|ADMIN) OPTION)?;?\s*$"
 )
+_ON = re.compile(rf"GRANT .* ON (PROCEDURE |FUNCTION |PACKAGE |PACKAGE BODY |TABLE )?{_ONE}\.{_ONE} TO ")
+_OF_SERVER = ("mysql", "sys", "performance_schema", "information_schema")
+NOT_THERE = "-- on what is not there: "
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,18 +70,30 @@ def account_of(line: str) -> tuple[str, str] | None:
     return (_plain(found[1]), _plain(found[2])) if found else None
 
 
+def may_change(line: str, user: str, host: str) -> bool:
+    """Is *line* about that account?  What cannot be read is held to be, if it names the user."""
+    account = account_of(line)
+    if account is not None or line.startswith(("--", "SET NAMES ", "SET sql_mode=")) or _OF_ROLE.match(line):
+        return account == (user, host)
+    return user in line or "CURRENT_USER" in line.upper()
+
+
+def accounts_to_run(lines: Sequence[str]) -> list[str]:
+    """Lines as a session has to run them: names in double quotes are names where they stand for accounts, too."""
+    if not any((found := _OF.match(line)) and found[1].startswith('"') for line in lines):
+        return list(lines)
+    return [line.replace("SET sql_mode=''", "SET sql_mode='ANSI_QUOTES'") for line in lines]
+
+
 async def write_accounts(connection: MySQLConnection, there: Container[tuple[str, str]]) -> bytes:
     """*there*: (database, name) of every table, and every routine as the listing names it, without regard to case."""
     lines = await (_mariadb_lines(connection) if connection.is_mariadb else _mysql_lines(connection))
-    lines = [
-        line if _can_be_granted(line, there) else f"-- on what is not there: {_comment(line)}"
-        for line in lines
-    ]
+    lines = [line if _can_be_granted(line, there) else f"{NOT_THERE}{_comment(line)}" for line in lines]
     return (_HEAD + "".join(f"{line};\n" for line in lines)).encode()
 
 
 def _can_be_granted(line: str, there: Container[tuple[str, str]]) -> bool:
-    if (on := _ON.match(line)) is None or on[2] == "mysql":
+    if (on := _ON.match(line)) is None or _plain(on[2]).lower() in _OF_SERVER:
         return True
     name = _plain(on[3])
     name = name if on[1] in (None, "TABLE ") else f"{on[1]}{name}"
@@ -198,7 +216,8 @@ async def write_system(parts: SystemParts, tool: DefinitionTool) -> bytes:
 
 
 def _plain(name: str) -> str:
-    return name.replace("``", "`")
+    """A name without its quotes."""
+    return name[1:-1].replace(name[0] * 2, name[0])
 
 
 def _text(value: object) -> str:

@@ -27,7 +27,7 @@ import msgspec
 from .base import RestoreJob, StoredStream
 from .closing import closing
 from .errors import AgentError, SourceUnreachable, ToolFailed
-from .mysql_accounts import account_of
+from .mysql_accounts import NOT_THERE, account_of, accounts_to_run, may_change
 from .mysql_choice import EVERYTHING, Choice, structures
 from .mysql_connect import MySQLConnection, MySQLSettings, connected, said_by_tool
 from .mysql_journal import Journal, lock_name, stream_is_loaded, wait_for_lock
@@ -51,6 +51,8 @@ class Target:
     defaults: Path
     journal: Journal | None = None
     choice: Choice = EVERYTHING
+    lenient: bool = False
+    """May a session of ours make tables that the source took with innodb_strict_mode off?"""
     turn: anyio.Lock = field(default_factory=anyio.Lock)
     """Held by whoever of several uses *connection*."""
 
@@ -67,10 +69,14 @@ class Target:
         """What each session that loads something begins with.  A part that is restored into a server at work is logged: its replicas, and
         its own log backups, have to learn of it."""
         logged = 1 if self.choice else 0
-        return (
-            f"SET SESSION sql_log_bin={logged}, wait_timeout=604800, net_read_timeout=604800, foreign_key_checks=0, unique_checks=0,"
-            " time_zone='+00:00';\n"
-        ).encode()
+        words = f"SET SESSION sql_log_bin={logged}, wait_timeout=604800, net_read_timeout=604800, foreign_key_checks=0"
+        words += ", unique_checks=0, time_zone='+00:00'"
+        if self.mariadb:  # a constraint may be younger than a row that it does not allow
+            words += ", check_constraint_checks=0"
+        return f"{words};\n".encode() + self.lenient_words()
+
+    def lenient_words(self) -> bytes:
+        return b"SET SESSION innodb_strict_mode=0;\n" if self.lenient else b""
 
 
 def client_command(tool: str, defaults: str, *, mariadb: bool) -> list[str]:
@@ -260,11 +266,23 @@ async def account_lines(target: Target) -> bytes:
     """`accounts.sql` without what it says of whoever restores: they keep the password and the rights that they have here."""
     mine = str((await target.connection.one("SELECT CURRENT_USER() AS account"))["account"])
     user, _, host = mine.rpartition("@")
-    words = []
+    words: list[str] = []
     for stream in target.job.base:
         if stream.facts.get("part") == "accounts":
             lines = (await read_whole(stream)).decode().splitlines(keepends=True)
-            words += [line for line in lines if account_of(line) != (user, host)]
+            doubtful = [line for line in lines if may_change(line, user, host)]
+            words += accounts_to_run([line for line in lines if line not in doubtful])
+            unknown = sum(account_of(line) is None for line in doubtful)
+            if unknown:
+                target.job.emit_warning(
+                    f"{unknown} line(s) of accounts.sql were left out: they may be about {user!r}, who restores"
+                )
+            missing = sum(line.startswith(NOT_THERE) for line in lines)
+            if missing:
+                target.job.emit_warning(
+                    f"{missing} right(s) were not given: they are on tables or routines that the source had no more"
+                    " (comments in accounts.sql)"
+                )
     return "".join(words).encode()
 
 

@@ -88,6 +88,8 @@ _NOT_TRANSACTIONAL = (
 
 async def restore_server(settings: MySQLSettings, job: RestoreJob) -> RestoreEnd:
     """Load and replay; raise unless the target then stands where it should."""
+    # A full of a server that was itself being restored may hold that restore's journal: ours would be overwritten.
+    job = replace(job, base=[stream for stream in job.base if stream.facts.get("database") != SCHEMA])
     async with connected(settings) as connection:
         await connection.execute("SET SESSION sql_log_bin=0")
         choice = Choice.parse(job.only)
@@ -98,6 +100,7 @@ async def restore_server(settings: MySQLSettings, job: RestoreJob) -> RestoreEnd
         # An unfinished restore knows what the settings were before it changed them.
         were = await connection.variables(*meanwhile) | journal.settings
         if not job.resume or journal.ident is None:
+            await _check_able(settings, connection, job, choice)
             await _clear(connection, job, choice)
             await journal.begin(job.ident, were)
         async with (
@@ -105,7 +108,8 @@ async def restore_server(settings: MySQLSettings, job: RestoreJob) -> RestoreEnd
             defaults_file(job.staging, settings) as defaults,
             _saying_how_to_go_on(job),
         ):
-            end = await _restore(Target(settings, connection, job, defaults, journal, choice))
+            lenient = await _can_be_lenient(connection)
+            end = await _restore(Target(settings, connection, job, defaults, journal, choice, lenient))
         await journal.drop()
         return end
 
@@ -131,7 +135,8 @@ async def replay_onto(
             defaults_file(job.staging, settings) as defaults,
             _saying_how_to_go_on(job),
         ):
-            end = await replay_log(Target(settings, connection, job, defaults, journal))
+            lenient = await _can_be_lenient(connection)
+            end = await replay_log(Target(settings, connection, job, defaults, journal, lenient=lenient))
         await done()
         await journal.drop()
         return end
@@ -285,6 +290,30 @@ async def _chosen_and_there(connection: MySQLConnection, choice: Choice) -> list
             else (row["db"], row["name"]) in choice.tables
         )
     )
+
+
+async def _check_able(
+    settings: MySQLSettings, connection: MySQLConnection, job: RestoreJob, choice: Choice
+) -> None:
+    """Raise what can be known of a restore that will fail, before anything is dropped for it: tools, rights, damage."""
+    find_tool(settings.client, "client", mariadb=connection.is_mariadb)
+    if job.logs:
+        find_tool(settings.binlog, "binlog", mariadb=connection.is_mariadb)
+    if not job.force:
+        return
+    packet = (await connection.variables("max_allowed_packet"))["max_allowed_packet"]
+    await connection.execute(f"SET GLOBAL max_allowed_packet = {packet}")  # it is that; but not everybody may
+    for stream in job.base:
+        if stream.facts.get("part", "rows") != "rows" and choice.takes(stream):
+            await read_whole(stream)
+
+
+async def _can_be_lenient(connection: MySQLConnection) -> bool:
+    """Wide tables of a source without innodb_strict_mode can be made by a session without it; MySQL does not let everybody do that."""
+    with suppress(AgentError):
+        await connection.execute("SET SESSION innodb_strict_mode=0")
+        return True
+    return False
 
 
 async def _clear(connection: MySQLConnection, job: RestoreJob, choice: Choice) -> None:
@@ -446,7 +475,7 @@ async def replay_log(
     before = await list_logs(connection) if logs and not named else []
     history = b"" if resumed else await _new_history(target, known if named else "", logs=logs)
     binlog = find_tool(settings.binlog, "binlog", mariadb=mariadb)
-    async with _session(target) as session:
+    async with _saying_where_it_stands(target), _session(target) as session:
         await session.write(_BEFORE + f"DO GET_LOCK('{lock_name('replay')}', 0);\n".encode())
         if lead is not None:
             await lead(target, session)
@@ -457,6 +486,7 @@ async def replay_log(
         await session.write(
             b"SET SESSION foreign_key_checks=DEFAULT, unique_checks=DEFAULT, time_zone=DEFAULT;\n"
         )
+        await session.write(target.lenient_words())
         # With ROW a statement from the log that changes no row would not be logged again, and be missed by `audit`.
         await session.write(b"SET SESSION sql_log_bin=1, binlog_format=MIXED;\n")
         job.phase("replay")
@@ -476,6 +506,24 @@ async def replay_log(
         replay.sent.transactions,
         {"gtid": gtid_text(replay.gtids), "transaction": replay.sent.last},
     )
+
+
+@asynccontextmanager
+async def _saying_where_it_stands(target: Target) -> AsyncIterator[None]:
+    """Where a tool fails within the block: which transaction of the log the target carried out last, and what can be done."""
+    try:
+        yield
+    except ToolFailed as error:
+        variable = "gtid_binlog_pos" if target.mariadb else "gtid_executed"
+        with suppress(AgentError):
+            async with connected(target.settings) as connection:
+                row = await connection.one(f"SELECT @@GLOBAL.{variable} AS now")
+                error.facts.setdefault("carried_out", str(row["now"]).replace("\n", ""))
+        error.hint = (
+            "If the target refuses a transaction of the log, the one that follows `carried_out`: restore to just before it"
+            " (--before GTID, or --at TIME), or from a later full.  Begin anew, into a fresh server or with --force."
+        )
+        raise
 
 
 async def _go_on(target: Target, replay: Replay, known: str, *, told: bool) -> None:

@@ -10,15 +10,16 @@ import time
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import anyio
 import pytest
 import pytest_asyncio
-from strandline.agents.errors import LogDamaged, SourceRefused, SourceUnreachable, ToolFailed
+from strandline.agents.errors import LogDamaged, SourceRefused, SourceUnreachable, ToolFailed, ToolMissing
 
 from ..mariadb import Server, running_server
 from ..mariadb_world import STATIC, definitions, digest, fill
-from .mysql_kit import EVERY_KIND, Taken, agent, bring_back, empty, gtid, rows, shop, take, told, xa
+from .mysql_kit import EVERY_KIND, Kept, Taken, agent, bring_back, empty, gtid, rows, shop, take, told, xa
 
 pytestmark = [pytest.mark.mariadb, pytest.mark.filterwarnings("ignore::pymysql.err.Warning")]
 
@@ -429,6 +430,92 @@ async def test_a_statement_that_the_target_refuses_ends_the_restore(source: Serv
 
     with pytest.raises(ToolFailed, match=r"shop\.t"):
         await bring_back(target, replace(full, streams=[without]), log)
+
+
+async def test_a_replay_that_is_refused_says_how_far_it_came_and_what_to_do(
+    source: Server, target: Server
+) -> None:
+    full, log = await taken_from(source, *insert("one"), "DROP TABLE shop.t", "CREATE DATABASE late")
+    behind = log.extents[-1].next.facts["gtid"]
+    domain, identity, number = behind.split("-")
+    await source.execute("DROP DATABASE late")
+
+    def hinder(phase: str) -> None:
+        if phase == "replay":
+            told(target, "SET sql_log_bin=0; CREATE DATABASE late")
+
+    with pytest.raises(ToolFailed, match="late") as caught:
+        await bring_back(target, full, log, phase=hinder)
+
+    assert caught.value.facts["carried_out"] == f"{domain}-{identity}-{int(number) - 1}"
+    assert "--before" in caught.value.hint
+
+
+async def test_rows_and_tables_that_the_source_may_have_but_not_make_any_more_come_back(
+    source: Server, target: Server
+) -> None:
+    await shop(
+        source,
+        "SET SESSION check_constraint_checks=0, innodb_strict_mode=0, unique_checks=1",
+        "CREATE TABLE shop.checked (id INT, CHECK (id > 5))",
+        "INSERT INTO shop.checked VALUES (1)",
+        f"CREATE TABLE shop.wide ({', '.join(f'c{n} CHAR(200)' for n in range(60))}) ROW_FORMAT=COMPACT CHARACTER SET latin1",
+    )
+    full = await take(source)
+    await source.execute(
+        "SET SESSION innodb_strict_mode=0",
+        f"CREATE TABLE shop.wider ({', '.join(f'c{n} CHAR(200)' for n in range(60))}) ROW_FORMAT=COMPACT CHARACTER SET latin1",
+    )
+    log = await take(source, "log", full.position)
+
+    await bring_back(target, full, log)
+
+    assert await rows(target, "shop.checked", "id") == [(1,)]
+    assert await target.execute("SHOW TABLES FROM shop LIKE 'wide%'") == [("wide",), ("wider",)]
+
+
+async def test_nothing_is_dropped_for_a_restore_that_cannot_work(
+    source: Server, target: Server, tmp_path: Path
+) -> None:
+    full, log = await taken_from(source, *insert("one"))
+    await shop(target, *insert("mine"))
+    broken = replace(full, streams=[_Torn(*_fields(stream)) for stream in full.streams])
+
+    for to, what, logs in (
+        (agent(target, client="no-such-client"), full, ()),
+        (agent(target, binlog="no-such-tool"), full, (log,)),
+        (agent(target), broken, ()),
+    ):
+        with pytest.raises((ToolMissing, LogDamaged)):
+            await bring_back(to, what, *logs, force=True)
+        assert await values(target) == ["mine"]
+
+
+class _Torn(Kept):
+    async def _read(self) -> AsyncIterator[bytes]:
+        raise LogDamaged("a chunk is damaged")
+        yield b""
+
+
+def _fields(stream: Kept) -> tuple[Any, ...]:
+    return stream.name, stream.kind, stream.data, stream.extent, stream.facts
+
+
+async def test_the_journal_of_a_source_in_restore_is_not_restored(source: Server, target: Server) -> None:
+    await shop(
+        source, "CREATE DATABASE strandline_restore", "CREATE TABLE strandline_restore.journal (id INT)"
+    )
+    full = await take(source)
+    of_journal = [
+        replace(stream, name=stream.name.replace("/shop/", "/strandline_restore/"), facts=facts)
+        for stream in full.streams
+        if (facts := stream.facts | {"database": "strandline_restore"}) and "/shop/" in stream.name
+    ]
+    await source.execute("DROP DATABASE strandline_restore")
+
+    await bring_back(target, replace(full, streams=[*full.streams, *of_journal]))
+
+    assert await target.execute("SHOW DATABASES LIKE 'strandline%'") == []
 
 
 async def test_a_damaged_extent_is_not_replayed(source: Server, target: Server) -> None:

@@ -344,7 +344,10 @@ def _check_note(datadir: Path, ident: str) -> None:
         ) from None
     if known != ident:
         raise SourceRefused(
-            "the restore in the data directory is another one", hint="Resume it with the options it had."
+            "the restore in the data directory is another one: of another snapshot, or to another goal",
+            hint="Resume it with the options it had; where a newer full was taken meanwhile, begin anew in another directory.",
+            there=known,
+            asked=ident,
         )
 
 

@@ -248,7 +248,7 @@ async def _check_empty(connection: MySQLConnection, job: RestoreJob) -> None:
             hint=(
                 "Was the restore done already?  If not, restore into a fresh server, or add --force to replace what is there."
                 if job.resume
-                else "Restore into a fresh server, or add --force to replace what the full has, too."
+                else "Restore into a fresh server, or add --force, which drops those that the full has, too, and brings the full's."
             ),
             databases=", ".join(str(row["name"]) for row in rows[:5]),
         )

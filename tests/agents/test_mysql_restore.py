@@ -444,7 +444,7 @@ async def test_a_replay_that_is_refused_says_how_far_it_came_and_what_to_do(
     source: Server, target: Server
 ) -> None:
     full, log = await taken_from(source, *insert("one"), "DROP TABLE shop.t", "CREATE DATABASE late")
-    behind = log.extents[-1].next.facts["gtid"]
+    (behind,) = [one for one in log.extents[-1].next.facts["gtid"].split(",") if one.startswith("0-")]
     domain, identity, number = behind.split("-")
     await source.execute("DROP DATABASE late")
 
@@ -455,7 +455,7 @@ async def test_a_replay_that_is_refused_says_how_far_it_came_and_what_to_do(
     with pytest.raises(ToolFailed, match="late") as caught:
         await bring_back(target, full, log, phase=hinder)
 
-    assert caught.value.facts["carried_out"] == f"{domain}-{identity}-{int(number) - 1}"
+    assert f"{domain}-{identity}-{int(number) - 1}" in str(caught.value.facts["carried_out"]).split(",")
     assert "--before" in caught.value.hint
 
 

@@ -21,7 +21,7 @@ import msgspec
 from anyio import to_thread
 
 from ...agents.base import Agent, Capture, CaptureRequest, Mode, SourceStream
-from ...agents.errors import AgentError
+from ...agents.errors import AgentError, ChainBroken
 from ...chunker.naming import make_namer
 from ...chunker.params import CutParams, default_params
 from ...store.errors import ObjectMissing, StoreError
@@ -126,6 +126,9 @@ class _Tally:
 Stored: TypeAlias = tuple[SourceStream, CutParams, RecipeBuilder]
 """A stream that has been read to its end, and all that the snapshot will say of it."""
 
+CONTINUES = "continues"
+"""The fact of a full that names, as `<utc>-<id>`, the snapshot that the log stored before it ends with."""
+
 LONGEST = 256 << 10
 """Bytes of the longest chunk that memory is reckoned with."""
 
@@ -137,7 +140,8 @@ Cuts: TypeAlias = dict[tuple[str, str, int], tuple[str, int]]
 class History:
     """What the series has so far.  *newest* is its last name, *chain* the snapshot that a log would continue: its newest, if that has a
     position; *number* the newest one's.  *full* and *base* are the id of the full that a log would belong to, and the `<utc>` in its name;
-    *cuts* those of the last full."""
+    *cuts* those of the last full.  *stored* names, as `<utc>-<id>`, the snapshot that the stored log ends with: *chain*, or, where that
+    is a full, the one before it."""
 
     newest: SnapshotName | None = None
     chain: Snapshot | None = None
@@ -145,6 +149,7 @@ class History:
     full: str = ""
     base: str = ""
     cuts: Cuts = field(default_factory=dict)
+    stored: str = ""
 
 
 def backup(
@@ -246,7 +251,7 @@ class Backup:
         if self.mode == "log" and history.chain is None:
             raise NoFull("there is no full backup that a log backup could continue")
         if self.mode == "log":
-            done = await self._capture(repo, history, share, tally, None, started, began)
+            done = await self._log(repo, history, share, tally, started, began)
         else:
             tally.emit(Phase(self.series, "index"))
             async with holding_lease(store, repo.seal, series=self.series, now=self.now) as lease:
@@ -261,6 +266,38 @@ class Backup:
                 # The backup is made; somebody else may tidy up.
                 self._warn(f"older logs could not be rolled up: {cause}")
         return done
+
+    async def _log(
+        self, repo: Repository, history: History, share: Share, tally: _Tally, started: int, began: float
+    ) -> tuple[Snapshot, str]:
+        """A log goes on where the last one ended, also if a full was taken since: what lies between could not be restored to otherwise."""
+        assert history.chain is not None
+        # Whoever knows what the series has sees to that themselves.
+        before = None if self.history is not None else await self._before(repo, history)
+        if before is not None:
+            try:
+                return await self._capture(repo, history, share, tally, None, started, began, since=before)
+            except (AgentError, BrokenChain, BaseExceptionGroup) as error:
+                cause = root_cause(error)
+                if not isinstance(cause, ChainBroken | BrokenChain):
+                    raise
+                # The full is newer, and what follows it may be there all the same.
+                self._warn(f"what was logged between {before.text} and the last full is not stored: {cause}")
+        return await self._capture(repo, history, share, tally, None, started, began)
+
+    async def _before(self, repo: Repository, history: History) -> PositionRecord | None:
+        """Where the stored log ends, if that is before the full that was taken last."""
+        chain = history.chain
+        if chain is None or chain.mode != "full" or chain.position is None:
+            return None
+        utc, _, id = history.stored.rpartition("-")
+        if not utc or id == chain.id:
+            return None
+        try:
+            end = (await repo.load(named(self.series, utc, id))).position
+        except (ObjectMissing, Damaged):
+            return None
+        return end if _goes_on(end, chain.position) else None
 
     def _warn(self, message: str) -> None:
         self.warnings.append(message)
@@ -289,10 +326,12 @@ class Backup:
         self, repo: Repository, last: SnapshotName | None, name: SnapshotName, newest: Snapshot
     ) -> History:
         chain = newest if newest.position else None
+        here = f"{name.utc}-{newest.id}"
         if newest.mode == "full" or not newest.base:
-            return History(last, chain, newest.number, newest.id, name.utc, _cuts(newest))
+            stored = newest.facts.get(CONTINUES, here)
+            return History(last, chain, newest.number, newest.id, name.utc, _cuts(newest), stored)
         if self.mode == "log":
-            return History(last, chain, newest.number, newest.base, newest.base_utc)
+            return History(last, chain, newest.number, newest.base, newest.base_utc, stored=here)
         # Its cuts are remembered here, as a rule; else the full is read, and looked for if a client wrote the log that did not say
         # where it is.
         cuts = _decode_cuts(await repo.hints.get(CUTS, self.series), newest.base)
@@ -303,7 +342,7 @@ class Backup:
                 names = [name for name in await repo.snapshots(self.series) if name.id == newest.base]
             found = await self._newest(repo.load, names)
             cuts = _cuts(found[1]) if found else {}
-        return History(last, chain, newest.number, newest.base, newest.base_utc, cuts)
+        return History(last, chain, newest.number, newest.base, newest.base_utc, cuts, here)
 
     async def _newest(
         self, load: Callable[[SnapshotName], Awaitable[Snapshot]], names: Sequence[SnapshotName]
@@ -327,10 +366,14 @@ class Backup:
         lease: HeldLease | None,
         started: int,
         began: float,
+        *,
+        since: PositionRecord | None = None,
     ) -> tuple[Snapshot, str]:
+        """*since*: where a log begins, if that is not where the chain ends."""
         config, guard = repo.config, repo.guard()
         index = await repo.index(self.domain) if lease is not None else None
-        since = position_of(history.chain.position) if history.chain else None
+        if since is None and history.chain is not None:
+            since = history.chain.position
         lost = await self._lost(repo, index) if index is not None else frozenset[PackId]()
 
         async with (
@@ -352,7 +395,7 @@ class Backup:
             if lease is not None:
                 await session.adopt(lease.condemned | lost)
             renewal = Renewal(await self._sparse(index))
-            request = CaptureRequest(self.mode, directory, since, self._warn)
+            request = CaptureRequest(self.mode, directory, position_of(since), self._warn)
             tally.emit(Phase(self.series, "capture"))
             async with self.agent.capture(request) as capture:
                 # An agent of somebody else may not know of either.
@@ -378,13 +421,15 @@ class Backup:
             if len({stream.name for stream, _, _ in streams}) != len(streams):
                 raise SourceFailed("two streams of the capture have the same name")
             if self.mode == "log":
-                _check_continuity(history.chain, [stream for stream, _, _ in streams])
+                _check_continuity(since, [stream for stream, _, _ in streams])
             tally.emit(Phase(self.series, "commit"))
             recipes = await settle([recipe for _, _, recipe in streams], context)
             await session.publish()
             merged = await self._merge(repo, session, lease, lost, share)
             finished = self.now()
             position = position_record(end.position)
+            if self.mode == "full" and history.chain and _goes_on(history.chain.position, position):
+                self.facts = {**self.facts, CONTINUES: history.stored}
             snapshot = Snapshot(
                 id=random_id(),
                 series=self.series,
@@ -635,11 +680,17 @@ def _not_back(chain: Snapshot | None, time: int | None) -> int | None:
     return max(time, chain.finished if chain.time is None else chain.time)
 
 
-def _check_continuity(chain: Snapshot | None, streams: Sequence[SourceStream]) -> None:
+def _goes_on(here: PositionRecord | None, there: PositionRecord | None) -> bool:
+    """Is *there* later on the timeline of *here*?"""
+    if here is None or there is None:
+        return False
+    return here.timeline == there.timeline and here.order < there.order
+
+
+def _check_continuity(since: PositionRecord | None, streams: Sequence[SourceStream]) -> None:
     """Each extent must begin where the chain ends, on its timeline: the engine decides, not the agent."""
-    assert chain is not None
-    assert chain.position is not None
-    end: PositionRecord = chain.position
+    assert since is not None
+    end = since
     for stream in streams:
         extent = extent_record(stream.extent)
         assert extent is not None

@@ -7,7 +7,7 @@ import pkgutil
 
 import pytest
 from strandline.agents import errors as agent_errors
-from strandline.agents import mysql_moment
+from strandline.agents import mysql_dump, mysql_moment
 from strandline.agents.registry import UnknownKind
 from strandline.chunker.kernel import NoSuchKernel
 from strandline.engine.app import exits
@@ -54,9 +54,8 @@ EXPECTED = {
     agent_errors.StagingFull: 4,
     mysql_moment.NotAllowed: 4,
     mysql_moment.NotNow: 4,
+    mysql_dump.Prepared: 4,
     errors.NoFull: 3,
-    mysql_moment.NotNow: 4,
-    mysql_moment.NotAllowed: 4,
     UnknownKind: 3,
     NoSuchKernel: 3,
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from .mysql_connect import MySQLConnection
 
@@ -12,11 +13,9 @@ THEIRS = "('mysql', 'sys', 'information_schema', 'performance_schema', 'ndbinfo'
 _TABLES = (
     "SELECT table_schema AS db, table_name AS name, table_type AS type, engine, create_time, COALESCE(data_length, 0) AS size,"
     " HEX(WEIGHT_STRING(CONVERT(CONCAT(table_schema, '.', table_name) USING utf8mb4) COLLATE utf8mb4_general_ci)) AS likeness"
-    f" FROM information_schema.tables WHERE table_schema NOT IN {THEIRS} ORDER BY 1, 2"
+    f" FROM information_schema.tables WHERE table_schema NOT IN {THEIRS}"
 )
-_DATABASES = (
-    f"SELECT schema_name AS db FROM information_schema.schemata WHERE schema_name NOT IN {THEIRS} ORDER BY 1"
-)
+_DATABASES = f"SELECT schema_name AS db FROM information_schema.schemata WHERE schema_name NOT IN {THEIRS}"
 _DEFINITIONS = {
     "views": "SELECT table_schema AS db, table_name AS name, MD5(CONCAT(view_definition, definer, security_type)) AS mark"
     " FROM information_schema.views",
@@ -88,8 +87,8 @@ class Share:
 
 
 async def read_catalog(connection: MySQLConnection) -> Catalog:
-    databases = await connection.execute(_DATABASES)
-    tables = await connection.execute(_TABLES)
+    databases = _in_order(await connection.execute(_DATABASES))
+    tables = _in_order(await connection.execute(_TABLES))
     return Catalog(
         tuple(str(row["db"]) for row in databases),
         tuple(
@@ -105,6 +104,11 @@ async def read_catalog(connection: MySQLConnection) -> Catalog:
             for row in tables
         ),
     )
+
+
+def _in_order(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """By their very names: to the server those that differ by case or accents only are alike, and come now so, now so."""
+    return sorted(rows, key=lambda row: [str(value) for value in row.values()])
 
 
 def share_out(catalog: Catalog, jobs: int) -> list[Share]:
@@ -156,7 +160,7 @@ async def read_definitions(connection: MySQLConnection) -> list[Definition]:
     found = []
     for kind, query in _DEFINITIONS.items():
         column = {"views": "table", "routines": "routine", "triggers": "trigger", "events": "event"}[kind]
-        rows = await connection.execute(f"{query} WHERE {column}_schema NOT IN {THEIRS} ORDER BY 1, 2")
+        rows = _in_order(await connection.execute(f"{query} WHERE {column}_schema NOT IN {THEIRS}"))
         found += [
             Definition(kind, str(row["db"]), str(row["name"]), str(row.get("of_table", "")), str(row["mark"]))
             for row in rows

@@ -460,8 +460,14 @@ async def replay_log(
     *lead* is run before, by the session that replays.  Where the journal says that the replay had begun, it goes on.
     """
     settings, connection, job, mariadb = target.settings, target.connection, target.job, target.mariadb
-    here = await connection.variables("log_bin", "gtid_mode")
+    here = await connection.variables("log_bin", "gtid_mode", "time_zone", "system_time_zone")
     logs = is_on(here.get("log_bin", "OFF"))
+    theirs, ours = _zone_of(job.facts), _zone_of(here)
+    if theirs and theirs != ours and job.facts.get("binlog_format", "ROW").upper() != "ROW":
+        job.emit_warning(
+            f"the source's clock showed {theirs}, the target's shows {ours}: what was logged as statements with NOW() and the like may come"
+            " back with other values; start the target in the source's zone (TZ, or default_time_zone)"
+        )
     replay = _begin(job, mariadb=mariadb)
     known = job.position.facts.get("gtid", "").replace("\n", "") if job.position else ""
     named = mariadb or (bool(known) and is_on(here.get("gtid_mode", "OFF")))
@@ -524,6 +530,12 @@ async def _saying_where_it_stands(target: Target) -> AsyncIterator[None]:
             " (--before GTID, or --at TIME), or from a later full.  Begin anew, into a fresh server or with --force."
         )
         raise
+
+
+def _zone_of(facts: Mapping[str, str]) -> str:
+    """By which a server's sessions go that say nothing else; empty where that is not known."""
+    zone = facts.get("time_zone", "")
+    return facts.get("system_time_zone", "") if zone.upper() == "SYSTEM" else zone
 
 
 async def _go_on(target: Target, replay: Replay, known: str, *, told: bool) -> None:

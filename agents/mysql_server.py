@@ -20,6 +20,8 @@ _FACTS = (
     "binlog_format",
     "gtid_mode",
     "max_allowed_packet",
+    "time_zone",
+    "system_time_zone",
 )
 _VARIABLES = (
     "log_bin",

@@ -387,6 +387,20 @@ async def test_a_target_without_a_log_is_filled_and_says_what_cannot_be_compared
     assert any("cannot be compared" in warning for warning in warnings)
 
 
+async def test_another_zone_than_the_sources_is_said_where_statements_are_logged() -> None:
+    warned: dict[str, bool] = {}
+    async with running_server(["--default-time-zone=-05:00", "--binlog-format=MIXED"], quick=True) as source:
+        await shop(source)
+        full, log = await taken_from(source, *insert("one"))
+        for zone in ("-05:00", "+01:00"):
+            warnings: list[str] = []
+            async with running_server([f"--default-time-zone={zone}"], quick=True) as target:
+                await bring_back(target, full, log, warn=warnings.append)
+            warned[zone] = any("clock showed -05:00, the target's shows" in one for one in warnings)
+
+    assert warned == {"-05:00": False, "+01:00": True}
+
+
 async def test_a_write_by_somebody_else_is_noticed(source: Server, target: Server) -> None:
     full, log = await taken_from(source, *insert("one"))
 

@@ -148,6 +148,11 @@ async def _target(context: Context, destination: Destination) -> restore_op.Targ
     if destination.into:
         return await make_agent(context.settings.target(destination.into))
     if not destination.to_command:
+        if destination.to in context.settings.targets and not destination.path.exists():
+            raise Refused(
+                f"{destination.to!r} is a target of the configuration, and --to is for a directory",
+                hint=f"Write --into {destination.to}; or --to ./{destination.to}, if a directory of that name is meant.",
+            )
         return destination.path
     try:
         words = shlex.split(destination.to_command)

@@ -205,6 +205,7 @@ def test_sources_without_a_configuration(desk: Desk):
         ),
         ("restore docs --into copy --stream a.txt", 2, "A server is restored whole"),
         ("restore docs --into cpoy", 9, "Did you mean `copy`?"),
+        ("restore docs --to copy", 3, "Write --into copy; or --to ./copy"),
         ('restore docs --to-command "a \'b"', 3, "--to-command: No closing quotation"),
         ("restore other --to x", 9, "nothing is stored under that name"),
         ("show 0000", 9, "no snapshot has that id"),

@@ -28,6 +28,7 @@ from strandline.engine.base.events import Finished, Stored, Warned
 from strandline.engine.ops.restore import survey
 from strandline.engine.plan.goal import Goal
 from strandline.engine.plan.windows import windows
+from strandline.store.s3 import S3Store
 
 import strandline
 
@@ -35,6 +36,8 @@ from .cutproxy import CutProxy
 from .fakes import check_clean
 from .mariadb import PASSWORD, USER, Server, running_server
 from .mariadb_ledger import Ledger, entries_of
+from .s3servers import ACCESS_KEY, SECRET_KEY
+from .s3servers import Server as Bucket
 
 pytestmark = [pytest.mark.mariadb, pytest.mark.filterwarnings("ignore::pymysql.err.Warning")]
 
@@ -46,7 +49,10 @@ OPTIONS = ("--group-concat-max-len=1000000000", "--max-binlog-size=1M")
 KEY = strandline.Key.none()
 CONFIGURATION = """\
 [repositories.main]
-url = "{place}"
+url = "{url}"
+endpoint = "http://127.0.0.1:{store}"
+access_key = {{ env = "STORE_KEY" }}
+secret_key = {{ env = "STORE_SECRET" }}
 
 [sources.shop]
 kind = "mysql"
@@ -205,22 +211,27 @@ class Follower:
             "strandline",
             *words,
             cwd=self.folder,
-            env={**os.environ, "SHOP_PASSWORD": PASSWORD, "XDG_CACHE_HOME": str(self.folder / "cache")},
+            env={
+                **os.environ,
+                "SHOP_PASSWORD": PASSWORD,
+                "STORE_KEY": ACCESS_KEY,
+                "STORE_SECRET": SECRET_KEY,
+                "XDG_CACHE_HOME": str(self.folder / "cache"),
+            },
             **pipes,
         )
 
-    async def reaches(self, place: str, sequence: int) -> None:
+    async def reaches(self, repo: strandline.Repository, sequence: int) -> None:
         """Wait until the stored log has that transaction."""
-        async with strandline.open_repository(place, key=KEY) as repo:
-            with anyio.fail_after(PATIENCE):
-                while True:
-                    for name in (await repo.snapshots("shop"))[-1:]:
-                        newest = await repo.load(name)
-                        if newest.position and sequence_of(newest.position.facts["gtid"]) >= sequence:
-                            return
-                    assert self._process is not None
-                    assert self._process.returncode is None, self.lines()[-5:]
-                    await asyncio.sleep(0.5)
+        with anyio.fail_after(PATIENCE):
+            while True:
+                for name in (await repo.snapshots("shop"))[-1:]:
+                    newest = await repo.load(name)
+                    if newest.position and sequence_of(newest.position.facts["gtid"]) >= sequence:
+                        return
+                assert self._process is not None
+                assert self._process.returncode is None, self.lines()[-5:]
+                await asyncio.sleep(0.5)
 
     def lines(self) -> list[dict[str, Any]]:
         """What all of them have told."""
@@ -233,12 +244,16 @@ class Follower:
 
 
 class Chaos:
-    """What can happen, each of it over when it returns."""
+    """What can happen, each of it over when it returns.  *network* lies between the follower and the server, *road* between it and the
+    store."""
 
-    def __init__(self, rng: random.Random, server: Server, proxy: CutProxy, follower: Follower) -> None:
+    def __init__(
+        self, rng: random.Random, server: Server, network: CutProxy, road: CutProxy, follower: Follower
+    ) -> None:
         self.rng = rng
         self.server = server
-        self.proxy = proxy
+        self.network = network
+        self.road = road
         self.follower = follower
         self.done: Counter[str] = Counter()
         self._fulls: list[asyncio.Task[int]] = []
@@ -248,6 +263,8 @@ class Chaos:
             self.network_cut,
             self.network_half_closed,
             self.network_stalled,
+            self.store_cut,
+            self.store_stalled,
             self.follower_killed,
             self.follower_ended,
             self.log_rotated,
@@ -264,7 +281,6 @@ class Chaos:
                     break
                 self.done[kind.__name__] += 1
                 await kind()
-        self.proxy.heal()
         await asyncio.gather(*self._fulls)
 
     async def _wait(self, seconds: float) -> None:
@@ -280,20 +296,32 @@ class Chaos:
         await self.server.start()
 
     async def network_cut(self) -> None:
-        self.proxy.refuse()
-        self.proxy.cut()
-        await self._wait(3)
-        self.proxy.heal()
+        await self._cut(self.network)
 
     async def network_half_closed(self) -> None:
-        self.proxy.half_close()
+        self.network.half_close()
 
     async def network_stalled(self) -> None:
-        self.proxy.stall()
+        await self._stall(self.network)
+
+    async def store_cut(self) -> None:
+        await self._cut(self.road, 3 if SECONDS < 60 else 30)
+
+    async def store_stalled(self) -> None:
+        await self._stall(self.road)
+
+    async def _cut(self, proxy: CutProxy, seconds: float = 3) -> None:
+        proxy.refuse()
+        proxy.cut()
+        await self._wait(seconds)
+        proxy.heal()
+
+    async def _stall(self, proxy: CutProxy) -> None:
+        proxy.stall()
         await self._wait(4)
         if self.rng.random() < 0.5:
-            self.proxy.cut()
-        self.proxy.heal()
+            proxy.cut()
+        proxy.heal()
 
     async def follower_killed(self) -> None:
         await self.follower.end(signal.SIGKILL)
@@ -314,26 +342,36 @@ class Chaos:
             await full  # else it meets what comes next, and does not often survive it
 
 
-async def test_through_chaos_no_transaction_is_lost_or_doubled(tmp_path: Path) -> None:
+async def test_through_chaos_no_transaction_is_lost_or_doubled(tmp_path: Path, moto_server: Bucket) -> None:
     seed = int(os.environ.get("STRANDLINE_SEED", random.randrange(1 << 32)))
     print(f"\nSTRANDLINE_SEED={seed}")
     rng = random.Random(seed)
-    place = str(tmp_path / "repository")
-    await strandline.init_repository(place, key=KEY, encryption="none")
-    async with running_server(OPTIONS) as server, CutProxy(server.port) as proxy:
-        for name, port in (("strandline.toml", proxy.port), ("direct.toml", server.port)):
-            (tmp_path / name).write_text(CONFIGURATION.format(place=place, port=port, user=USER))
+    settings = moto_server.settings()
+    store = S3Store(settings)
+    await strandline.init_repository(store, key=KEY, encryption="none")
+    async with (
+        running_server(OPTIONS) as server,
+        CutProxy(server.port) as network,
+        CutProxy(moto_server.port) as road,
+        strandline.open_repository(store, key=KEY) as repo,
+    ):
+        for name, port, way in (
+            ("strandline.toml", network.port, road.port),
+            ("direct.toml", server.port, moto_server.port),
+        ):
+            words = CONFIGURATION.format(url=settings.place, store=way, port=port, user=USER)
+            (tmp_path / name).write_text(words)
         follower = Follower(tmp_path)
-        chaos = Chaos(rng, server, proxy, follower)
+        chaos = Chaos(rng, server, network, road, follower)
         ledger = Ledger(server, seed, pause=0.01 if SECONDS < 60 else 0.05)  # all of it is replayed at last
         await ledger.prepare()
         await follower.start()  # it takes the first full
         try:
             async with ledger:
-                await follower.reaches(place, 1)
+                await follower.reaches(repo, 1)
                 await chaos.go_on(SECONDS)
             ((last,),) = await server.execute("SELECT @@gtid_binlog_pos")
-            await follower.reaches(place, sequence_of(last))
+            await follower.reaches(repo, sequence_of(last))
             await follower.end_well()
         finally:
             await follower.end(signal.SIGKILL)
@@ -348,19 +386,18 @@ async def test_through_chaos_no_transaction_is_lost_or_doubled(tmp_path: Path) -
         )
         for message, times in warnings.most_common():
             print(f"{times} x {message}")
-        async with strandline.open_repository(place, key=KEY) as repo:
-            await check_clean(repo)
-            every = [one for _, one in await repo.load_all("shop")]
-            gaps = sum("chain_broken" in one.facts for one in every)
-            print(
-                f"{len(every)} snapshots, {sum(one.mode == 'full' for one in every)} fulls, {gaps} of them after a gap"
-            )
-            await check_restored(repo, ledger, None, (found, counts, digest))
-            if not gaps:
-                commits = sorted(ledger.commits, key=lambda one: one.sequence)
-                await check_restored(
-                    repo, ledger, rng.choice(commits[len(commits) // 4 :]).sequence, None, server
-                )
+        await check_clean(repo)
+        every = [one for _, one in await repo.load_all("shop")]
+        gaps = sum("chain_broken" in one.facts for one in every)
+        print(
+            f"{len(every)} snapshots, {sum(one.mode == 'full' for one in every)} fulls, {gaps} of them after a gap"
+        )
+        await check_restored(repo, ledger, None, (found, counts, digest))
+        if not gaps:
+            commits = sorted(ledger.commits, key=lambda one: one.sequence)
+            goal = rng.choice(commits[len(commits) // 4 :]).sequence
+            await check_restored(repo, ledger, goal, None, server)
+    await store.aclose()
 
 
 async def check_restored(

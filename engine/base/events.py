@@ -95,10 +95,13 @@ class Found(Event):
 
 @dataclass(frozen=True, slots=True)
 class Finished(Event):
-    """The operation ended well.  *seconds* of wall time; *requests* sent to the store, by kind; *account* has their bytes too.
+    """The operation ended well; `follow` tells of any end.  *seconds* of wall time; *requests* sent to the store, by kind; *account* has
+    their bytes too.
 
-    *result* of a check is "clean", or how many errors it found; else empty.
+    *result* of a check is "clean", or how many errors it found; of `follow` "stopped", "unstored" if what came last was not stored, or
+    "failed"; else empty.
     *reused*: of what a restore has *done*, the bytes that were taken from files that it replaced.
+    *pieces* of log with something in them, that `follow` stored, and the *transactions* in them.
     """
 
     operation: str
@@ -111,6 +114,8 @@ class Finished(Event):
     result: str = ""
     reused: int = 0
     account: Account = NOTHING
+    pieces: int = 0
+    transactions: int = 0
 
 
 Emit: TypeAlias = Callable[[Event], None]

@@ -23,6 +23,7 @@ from __future__ import annotations
 import random
 import re
 import time
+from collections import Counter
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field, replace
@@ -36,10 +37,11 @@ from anyio.abc import TaskGroup
 from ...agents.base import Agent, Capture, CaptureRequest, RestoreEnd, RestoreJob, Tail
 from ...agents.errors import AgentError, LogDamaged, SourceRefused
 from ...store.errors import StoreError
-from ...store.observe import RequestCounts
+from ...store.observe import ObservedStore, Request, RequestCounts
 from ..base.clock import Now, Sleep, isoformat, system_now
+from ..base.costs import Account
 from ..base.errors import BrokenChain, Damaged, Lost, NoFull, Refused, SourceFailed, StrandlineError
-from ..base.events import Emit, Event, Phase, Started, Stored, Warned, ignore
+from ..base.events import Emit, Event, Finished, Phase, Started, Stored, Warned, ignore
 from ..flow.budget import Budget
 from ..format.names import domain_of
 from ..format.snapshot import Snapshot
@@ -61,6 +63,9 @@ UNREADABLE = 5
 
 FOLLOWING, STORE_AWAY, SOURCE_AWAY = PHASES = ("follow", "store away", "source away")
 """What a follower tells that it is doing, besides taking a full."""
+
+STOPPED, UNSTORED, FAILED = "stopped", "unstored", "failed"
+"""How it ended: as it was told to, with all that had come; as it was told to, without what had come last; by an error."""
 
 AGAIN = 1800.0
 """Seconds until the same warning is said again."""
@@ -91,6 +96,8 @@ def follow(
     records why among its facts ("chain_broken"), and follows on from it.  It also takes the first full of a series that has
     none, where "stop" raises `NoFull`.  *grace*: seconds that the last piece may take when cancelled.  The others are as of `backup`;
     each piece waits for a place in *budget*, so it should not be one that long backups fill.
+
+    However it ends, its last event is `Finished`, with the sums of all pieces; fulls have events of their own.
     """
     if interval <= 0 or proof <= 0:
         raise ValueError("interval and proof are seconds, more than none")
@@ -111,6 +118,50 @@ def follow(
 
 
 @dataclass(slots=True)
+class _Totals:
+    """Of all pieces, and of what is rolled up beside them.  Not of which size the objects were: that would grow for ever."""
+
+    pieces: int = 0
+    transactions: int = 0
+    done: int = 0
+    new: int = 0
+    stored: int = 0
+    requests: Counter[str] = field(default_factory=Counter)
+    up: int = 0
+    down: int = 0
+
+    def __call__(self, request: Request) -> None:
+        counts = RequestCounts()
+        counts(request)
+        self.requests.update(counts.requests)
+        self.up += counts.up
+        self.down += counts.down
+
+    def add(self, result: BackupResult, transactions: int) -> None:
+        self.pieces += bool(result.snapshot.streams)
+        self.transactions += transactions
+        self.done += result.read
+        self.new += result.new
+        self.stored += result.stored
+
+    def finished(self, source: str, seconds: float, snapshot: str, how: str) -> Finished:
+        return Finished(
+            source,
+            "follow",
+            seconds,
+            self.done,
+            self.new,
+            self.stored,
+            dict(self.requests),
+            snapshot,
+            how,
+            account=Account(dict(self.requests), self.up, self.down),
+            pieces=self.pieces,
+            transactions=self.transactions,
+        )
+
+
+@dataclass(slots=True)
 class _Follower:
     """*wish* is a full of the source, as it would be taken."""
 
@@ -122,6 +173,10 @@ class _Follower:
     sleep: Sleep
     clock: Callable[[], float]
     end: ChainEnd = field(init=False)
+    repo: Repository = field(init=False)
+    """As the pieces use it: what they ask of the store is counted."""
+    totals: _Totals = field(default_factory=_Totals)
+    ended: str = FAILED
     told: Emit = ignore
     phase: str = ""
     pending: bool = False
@@ -137,6 +192,7 @@ class _Follower:
 
     def __post_init__(self) -> None:
         self.end = ChainEnd(self.wish.series, self.clock, self._warn)
+        self.repo = self.wish.repo.over(ObservedStore(self.wish.repo.store, self.totals))
 
     async def run(self, emit: Emit) -> None:
         agent = self.wish.agent
@@ -144,13 +200,22 @@ class _Follower:
             raise Refused(f"a {agent.kind} source has no log backups", hint="Take full backups of it.")
         self.told = emit
         emit(Started(self.wish.series, "follow", "log"))
-        # The tasks are what is rolled up beside.
-        async with staging_directory(self.wish.staging) as directory, anyio.create_task_group() as tasks:
-            while True:
-                try:
-                    await self._follow(directory, tasks)
-                except (AgentError, StrandlineError, BaseExceptionGroup) as error:
-                    await self._answer(error)
+        began = self.clock()
+        try:
+            # The tasks are what is rolled up beside.
+            async with staging_directory(self.wish.staging) as directory, anyio.create_task_group() as tasks:
+                while True:
+                    try:
+                        await self._follow(directory, tasks)
+                    except (AgentError, StrandlineError, BaseExceptionGroup) as error:
+                        await self._answer(error)
+        except anyio.get_cancelled_exc_class():
+            if self.ended == FAILED:  # between two tails: what came meanwhile is not known
+                self.ended = UNSTORED
+            raise
+        finally:
+            last = self.end.snapshot.id if self.end.snapshot else ""
+            emit(self.totals.finished(self.wish.series, self.clock() - began, last, self.ended))
 
     # -- pieces --------------------------------------------------------------------------------------------------
 
@@ -198,16 +263,18 @@ class _Follower:
             try:
                 if self.pending or await tail.wait(0):
                     await self._piece(tail)
+                self.ended = STOPPED
                 return
             except (AgentError, StrandlineError, StoreError, BaseExceptionGroup):
                 pass
+        self.ended = UNSTORED
         self._warn(
             "what came last was not stored: the next log backup takes it, if the server still has it by then"
         )
 
     async def _piece(self, tail: Tail) -> Snapshot:
         doubtful, self.pending = self.pending, True
-        job = self._job(mode="log", agent=_Tailed(self.wish.agent, tail))
+        job = self._job(mode="log", repo=self.repo, agent=_Tailed(self.wish.agent, tail))
         job.history = self.end.history if self.end.snapshot else partial(self.end.begin, job)
         result = await job.run(self._pass_on)
         if self.end.others and not doubtful:  # else it may be ours, and only the answer was lost
@@ -219,13 +286,15 @@ class _Follower:
         snapshot = result.snapshot
         extents = [one.extent for one in snapshot.streams if one.extent is not None]
         times = [one.first_time for one in extents if one.first_time is not None]
+        transactions = sum(one.transactions for one in extents)
+        self.totals.add(result, transactions)
         self.told(
             Stored(
                 snapshot.series,
                 snapshot.id,
                 snapshot.position.text if snapshot.position else "",
                 snapshot.size,
-                sum(one.transactions for one in extents),
+                transactions,
                 max(0.0, (self.wish.now() - min(times)) / 1e6) if times else None,
                 result.requests,
             )
@@ -250,7 +319,7 @@ class _Follower:
     async def _roll_up(self) -> None:
         """Beside the pieces: it reads hundreds of snapshots, and the next piece must not wait for it."""
         try:
-            await roll_up(self.wish.repo, self.wish.series, now=self.wish.now)
+            await roll_up(self.repo, self.wish.series, now=self.wish.now)
         except Exception as error:
             cause = root_cause(error)
             if not isinstance(cause, Damaged | StoreError):

@@ -195,9 +195,12 @@ def test_a_signal_ends_it_well_and_what_came_last_is_stored(desk: Desk, number: 
     assert process.returncode == 0, err
     assert err == "ending: what came last is stored ...\n"
     assert lines[0] == {**lines[0], "type": "started", "operation": "follow", "mode": "log"}
-    last = json.loads(out.splitlines()[-1])
+    last, end = map(json.loads, out.splitlines()[-2:])
     assert last["type"] == "stored"
     assert last["transactions"] >= 1
+    assert end == {**end, "type": "finished", "operation": "follow", "result": "stopped", "pieces": 1}
+    assert (end["transactions"], end["done"]) == (last["transactions"], last["size"])
+    assert end["up"] > 0
     assert [
         one["mode"] for one in desk.run("snapshots", "docs", "--json").lines if one["type"] == "snapshot"
     ] == [

@@ -16,7 +16,7 @@ import pytest
 from strandline.agents.base import Capture, CaptureRequest
 from strandline.agents.errors import AccessDenied, LogDamaged
 from strandline.engine.base.errors import BrokenChain, NoFull, Refused, SourceFailed
-from strandline.engine.base.events import Event, Phase, Stored, Warned
+from strandline.engine.base.events import Event, Finished, Phase, Stored, Warned
 from strandline.engine.format.keyslot import Argon2
 from strandline.engine.ops import chain_end, rolling
 from strandline.engine.ops.chain_end import LOOK
@@ -148,6 +148,35 @@ async def test_a_piece_is_a_listing_and_a_put_and_another_put_if_it_is_large(des
     desk.paged.count_anew()
     await desk.follow(desk.world.seconds + 601, proof=60)
     assert desk.paged.total == 11 * 2 + 1, desk.paged.asked  # nothing is asked but what a piece counts
+
+
+async def test_its_last_word_is_the_sums_of_all_pieces(desk: Desk) -> None:
+    desk.world.every(4, 60, lambda: desk.source.commit(b"x" * 1000))
+    desk.paged.count_anew()
+
+    await desk.follow(61, proof=3)
+
+    end = desk.told[-1]
+    assert isinstance(end, Finished)
+    assert (end.operation, end.result, end.seconds) == ("follow", "stopped", 61)
+    assert (end.pieces, end.transactions, end.done) == (15, 15, 15_000)
+    assert end.done == sum(one.size for one in desk.stored())
+    assert end.snapshot == desk.stored()[-1].snapshot
+    assert end.requests == end.account.requests
+    assert sum(end.requests.values()) == desk.paged.total
+    assert 0 < end.stored < end.account.up
+
+
+async def test_its_last_word_says_how_it_ended(desk: Desk) -> None:
+    desk.world.at(10, desk.source.go_away)
+    await desk.follow(20)
+    assert [one.result for one in desk.told if isinstance(one, Finished)] == ["unstored"]
+
+    desk.source.come_back()
+    desk.source.purge()
+    with pytest.raises(BrokenChain):
+        await follow_into(desk.told, desk.repo, desk.source, desk.world)
+    assert [one.result for one in desk.told if isinstance(one, Finished)] == ["unstored", "failed"]
 
 
 # -- troubles ----------------------------------------------------------------------------------------------------------
@@ -382,6 +411,7 @@ async def test_a_store_that_hangs_is_not_waited_for_longer_than_the_grace(
 
     monkeypatch.undo()
     assert "was not stored" in desk.warnings[-1]
+    assert [one.result for one in desk.told if isinstance(one, Finished)] == ["unstored"]
     assert await desk.logs() == {"log/0": b"one"}
     await desk.follow(8)
     assert await desk.logs() == {"log/0": b"one", "log/1": b"two"}

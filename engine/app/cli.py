@@ -109,6 +109,12 @@ def backup(
     type=click.Choice(["stop", "full"]),
     help="What to do if the server no longer has the log that would continue: end with an error (stop), or take a full.",
 )
+@click.option(
+    "--give-up",
+    callback=as_seconds,
+    metavar="TIME",
+    help="End with an error if password or rights have been refused for so long (15m).",
+)
 @common
 def follow(context: Context, /, source: str, **wishes: Any) -> Awaitable[None]:
     """Store the log of SOURCE as it is written, within seconds, until interrupted.

@@ -95,11 +95,12 @@ class RepositorySettings:
 
 @dataclass(frozen=True, slots=True)
 class FollowSettings:
-    """How a source's log is followed; *interval* and *proof* in seconds."""
+    """How a source's log is followed; *interval*, *proof* and *give_up* in seconds."""
 
     interval: float = 2.0
     proof: float = 60.0
     on_gap: OnGap = "stop"
+    give_up: float = 900.0
 
 
 @dataclass(frozen=True, slots=True)

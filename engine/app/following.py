@@ -38,6 +38,7 @@ async def follow(context: Context, settings: SourceSettings, wishes: Mapping[str
             interval=wished.interval,
             proof=wished.proof,
             on_gap=wished.on_gap,
+            give_up=wished.give_up,
             budget=context.budget,
             grain=settings.grain,
             compression=settings.compression,

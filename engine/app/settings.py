@@ -120,6 +120,7 @@ class FollowTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     interval: str = ""
     proof: str = ""
     on_gap: Literal["stop", "full"] = "stop"
+    give_up: str = ""
 
 
 def find_settings(explicit: str = "", *, environ: Mapping[str, str] = os.environ) -> Settings:
@@ -328,7 +329,7 @@ class _Reader(TableReader):
     def _follow(self, table: Table, where: KeyPath) -> FollowSettings:
         found = self.convert(table, FollowTable, where)
         times = {}
-        for key in ("interval", "proof"):
+        for key in ("interval", "proof", "give_up"):
             if text := getattr(found, key):
                 try:
                     times[key] = parse_seconds(text)

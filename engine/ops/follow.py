@@ -11,7 +11,8 @@ or lie on both sides of a full, are followed as if nobody else had been there.
 
 Patience.  Where the store is away the tail stays open, and the piece is tried again, for ever; what has come meanwhile is stored with
 it.  Where the source is away the tail connects anew; if it cannot, it is closed, and another one opened.  What could not succeed
-at the very first is not tried again: it is a mistake in what was asked for.
+at the very first is not tried again: it is a mistake in what was asked for.  Whoever is refused later, by the store or the source, tries
+for a while (`give_up`): a right or a password may be on its way, but does not come back by itself, and an end is what somebody looks at.
 
 Nothing is remembered but by the store.  Whatever dies wherever, the next follower goes on from the newest snapshot that is there.  Two
 followers of one series lose nothing: each continues what it finds, and what both had in hand at the same time is stored twice, and
@@ -35,8 +36,8 @@ import anyio
 from anyio.abc import TaskGroup
 
 from ...agents.base import Agent, Capture, CaptureRequest, RestoreEnd, RestoreJob, Tail
-from ...agents.errors import AgentError, LogDamaged, SourceRefused
-from ...store.errors import StoreError
+from ...agents.errors import AccessDenied, AgentError, LogDamaged, SourceRefused
+from ...store.errors import StoreDenied, StoreError
 from ...store.observe import ObservedStore, Request, RequestCounts
 from ..base.clock import Now, Sleep, isoformat, system_now
 from ..base.costs import Account
@@ -67,6 +68,9 @@ FOLLOWING, STORE_AWAY, SOURCE_AWAY = PHASES = ("follow", "store away", "source a
 STOPPED, UNSTORED, FAILED = "stopped", "unstored", "failed"
 """How it ended: as it was told to, with all that had come; as it was told to, without what had come last; by an error."""
 
+GIVE_UP = 900.0
+"""Seconds for which one tries who is refused."""
+
 AGAIN = 1800.0
 """Seconds until the same warning is said again."""
 
@@ -79,6 +83,7 @@ def follow(
     interval: float = 2.0,
     proof: float = 60.0,
     on_gap: OnGap = "stop",
+    give_up: float = GIVE_UP,
     grace: float = 10.0,
     budget: Budget | None = None,
     grain: int | None = None,
@@ -94,13 +99,14 @@ def follow(
     What is committed is stored *interval* seconds later at most, and what a log backup takes.  While nothing is, a snapshot says so
     every *proof* seconds.  *on_gap* says what a broken chain is answered with: "stop" raises `BrokenChain`; "full" takes a full, which
     records why among its facts ("chain_broken"), and follows on from it.  It also takes the first full of a series that has
-    none, where "stop" raises `NoFull`.  *grace*: seconds that the last piece may take when cancelled.  The others are as of `backup`;
+    none, where "stop" raises `NoFull`.  *give_up*: seconds until a refusal (of the password, of a right) that did not mend ends it, too.
+    *grace*: seconds that the last piece may take when cancelled.  The others are as of `backup`;
     each piece waits for a place in *budget*, so it should not be one that long backups fill.
 
     However it ends, its last event is `Finished`, with the sums of all pieces; fulls have events of their own.
     """
-    if interval <= 0 or proof <= 0:
-        raise ValueError("interval and proof are seconds, more than none")
+    if min(interval, proof, give_up) <= 0:
+        raise ValueError("interval, proof and give_up are seconds, more than none")
     full = Backup(
         repo,
         agent,
@@ -114,7 +120,7 @@ def follow(
         now,
         roll=False,
     )
-    return Operation(_Follower(full, interval, proof, on_gap, grace, sleep, clock).run)
+    return Operation(_Follower(full, interval, proof, on_gap, give_up, grace, sleep, clock).run)
 
 
 @dataclass(slots=True)
@@ -169,6 +175,7 @@ class _Follower:
     interval: float
     proof: float
     on_gap: OnGap
+    give_up: float
     grace: float
     sleep: Sleep
     clock: Callable[[], float]
@@ -187,6 +194,8 @@ class _Follower:
     """Attempts that failed since something was last stored."""
     away: int = 0
     """When something was last stored, or the first of them failed."""
+    refused: float | None = None
+    """Since when we are refused, if that was the last answer."""
     unreadable: int = 0
     said: dict[str, float] = field(default_factory=dict)
 
@@ -309,6 +318,7 @@ class _Follower:
         self.end.stored(result)
         self.pending = False
         self.troubles = 0
+        self.refused = None
         self.away = self.wish.now()
         if (
             result.snapshot.streams
@@ -372,10 +382,19 @@ class _Follower:
             raise error
         if not self.away:
             self.away = self.wish.now()
+        rest = "trying again"
+        if isinstance(reason, AccessDenied | StoreDenied):
+            self.refused = self.clock() if self.refused is None else self.refused
+            if self.clock() - self.refused >= self.give_up:
+                raise error
+            end = self.wish.now() + int((self.refused + self.give_up - self.clock()) * 1e6)
+            rest = f"this does not mend by itself, and is tried again until {isoformat(end)} only.  {reason.hint}"
+        else:
+            self.refused = None
         pause = min(LONGEST, SHORTEST * 2 ** min(self.troubles, 10)) * random.uniform(0.5, 1.0)
         self.troubles += 1
         self._phase(STORE_AWAY if isinstance(error, StoreError | Lost) else SOURCE_AWAY)
-        self._warn(f"nothing could be stored since {isoformat(self.away)}: {error}; trying again")
+        self._warn(f"nothing could be stored since {isoformat(self.away)}: {error}; {rest}")
         await self.sleep(pause)
 
     # -- words ---------------------------------------------------------------------------------------------------

@@ -142,10 +142,12 @@ TABLE = '[sources.shop]\nkind = "files"\npaths = ["x"]\n[sources.shop.follow]\n'
 
 
 def test_the_configuration_says_how() -> None:
-    found = parse_settings(TABLE + 'interval = "500ms"\nproof = "5m"\non_gap = "full"\n').source("shop")
+    found = parse_settings(
+        TABLE + 'interval = "500ms"\nproof = "5m"\non_gap = "full"\ngive_up = "1h"\n'
+    ).source("shop")
 
-    assert found.follow == FollowSettings(0.5, 300.0, "full")
-    assert parse_settings(TABLE).source("shop").follow == FollowSettings(2.0, 60.0, "stop")
+    assert found.follow == FollowSettings(0.5, 300.0, "full", 3600.0)
+    assert parse_settings(TABLE).source("shop").follow == FollowSettings(2.0, 60.0, "stop", 900.0)
 
 
 @pytest.mark.parametrize(

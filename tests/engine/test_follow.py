@@ -25,7 +25,7 @@ from strandline.engine.plan.windows import windows
 from strandline.engine.repo.keys import Key
 from strandline.engine.repo.repository import Repository, create_repository, opened_repository
 from strandline.engine.repo.rollups import list_rollups
-from strandline.store.errors import StoreFull, StoreUnavailable
+from strandline.store.errors import StoreDenied, StoreFull, StoreUnavailable
 from strandline.store.faults import FaultyStore
 from strandline.store.local import LocalStore
 from strandline.store.memory import MemoryStore
@@ -246,6 +246,45 @@ async def test_a_source_that_refuses_later_is_waited_for(desk: Desk) -> None:
     await desk.follow(110)
 
     assert await desk.logs() == desk.whole()
+
+
+@pytest.mark.parametrize("begin", [20.5, 2000.5])
+async def test_a_source_that_goes_on_refusing_ends_it(desk: Desk, begin: float) -> None:
+    desk.world.every(10, 2100, lambda: desk.source.commit(b"x"))
+    desk.world.at(begin, lambda: desk.source.go_away(AccessDenied("no such user", hint="Make one.")))
+
+    with pytest.raises(SourceFailed, match="no such user") as ended:
+        await follow_into(desk.told, desk.repo, desk.source, desk.world, give_up=60)
+
+    assert ended.value.hint == "Make one."
+    assert 60 <= desk.world.seconds - begin < 60 + 15
+    (warning,) = desk.warnings
+    assert "no such user; this does not mend by itself, and is tried again until 20" in warning
+    assert warning.endswith("only.  Make one.")
+
+
+async def test_refusals_with_other_troubles_in_between_are_not_one(desk: Desk) -> None:
+    desk.world.every(1, 200, lambda: desk.source.commit(b"x"))
+    for begin in (10.5, 60.5, 110.5):
+        desk.world.at(begin, lambda: desk.source.go_away(AccessDenied("no such user")))
+        desk.world.at(begin + 30, desk.source.go_away)
+    desk.world.at(160.5, desk.source.come_back)
+
+    await desk.follow(210, give_up=45)
+
+    assert await desk.logs() == desk.whole()
+
+
+async def test_a_store_that_goes_on_refusing_ends_it(desk: Desk) -> None:
+    desk.world.at(9, lambda: desk.source.commit(b"x"))
+    desk.world.at(10, lambda: desk.faulty.fail_before(error=StoreDenied("no right"), kind="put", times=None))
+    desk.world.at(20, lambda: desk.source.commit(b"y"))
+
+    with pytest.raises(StoreDenied):
+        await follow_into(desk.told, desk.repo, desk.source, desk.world)
+
+    assert 900 <= desk.world.seconds - 20 < 900 + 75
+    assert await desk.logs() == {"log/0": b"x"}
 
 
 async def test_a_source_without_a_log_that_can_be_followed_is_refused(desk: Desk) -> None:

@@ -85,6 +85,20 @@ def client_command(tool: str, defaults: str, *, mariadb: bool) -> list[str]:
     return words if mariadb else [*words, "--loose-commands"]
 
 
+def expect(target: Target, *, replaying: bool) -> None:
+    """Say how much is going to be read, for progress: what was loaded before is not."""
+    job, choice, journal = target.job, target.choice, target.journal
+    streams = [] if replaying else [one for one in job.base if choice.takes(one)]
+    if journal is not None:
+        streams = [one for one in streams if not (journal.has_stream(one.name) and _survives(one))]
+    # Tables whose rows are loaded once more are made anew, by their database's structure.
+    again = {one.facts["database"] for one in streams if job.resume and one.facts.get("part") == "rows"}
+    streams += [
+        one for one in job.base if one.facts.get("part") == "tables" and one.facts["database"] in again
+    ]
+    job.expect(sum(one.size for one in (*streams, *job.logs)))
+
+
 async def load_streams(target: Target) -> None:
     """Everything of the full but its accounts; raise unless all rows are there."""
     streams = [stream for stream in target.job.base if target.choice.takes(stream)]

@@ -45,7 +45,7 @@ from .mysql_journal import (
     take_lock,
     wait_for_lock,
 )
-from .mysql_load import Target, account_lines, feed, load_streams, quoted, read_whole
+from .mysql_load import Target, account_lines, expect, feed, load_streams, quoted, read_whole
 from .mysql_log import LogFile, list_logs, ordinal_of, place_of, read_head
 from .mysql_replay import BEGIN_ANEW, Cut, Executed, Replay, Sent, audit, log_events
 from .mysql_server import is_on
@@ -136,6 +136,7 @@ async def replay_onto(
             _saying_how_to_go_on(job),
         ):
             lenient = await _can_be_lenient(connection)
+            job.expect(sum(stream.size for stream in job.logs))
             end = await replay_log(Target(settings, connection, job, defaults, journal, lenient=lenient))
         await done()
         await journal.drop()
@@ -398,6 +399,7 @@ async def _restore(target: Target) -> RestoreEnd:
     job.phase("load")
     tables = job.facts.get("layout") == "tables"
     replaying = target.journal is not None and target.journal.replaying
+    expect(target, replaying=replaying)
     if tables and not replaying:
         await load_streams(target)
     if target.choice:

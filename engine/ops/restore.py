@@ -286,7 +286,7 @@ class _Fetch:
     emit: Emit
     budget: Budget
     share: Share
-    total: int
+    total: int | None
     done: int = 0
     reused: int = 0
     readers: int = 1
@@ -310,6 +310,10 @@ class _Fetch:
     def tally(self, size: int) -> None:
         self.done += size
         self.emit(Progress(self.series, self.done, self.total))
+
+    def expect(self, size: int) -> None:
+        """So many bytes are still to come."""
+        self.total = self.done + size
 
 
 @dataclass(slots=True)
@@ -635,6 +639,8 @@ class _Restore:
         sources = _Sources(repo)
         base = _base(chosen)
         fetch.readers = max(1, getattr(agent, "readers", 1))  # an agent of somebody else may not know of it
+        if self.only or self.resume:
+            fetch.total = None  # until the agent says it
         small = Together(
             plan_batches(_parts(base, sources), room=fetch.share.batch_beside, by_place=False),
             [record for _, record in base],
@@ -672,6 +678,7 @@ class _Restore:
                 force=self.force,
                 facts=chosen.base.snapshot.facts,
                 phase=lambda name: fetch.emit(Phase(self.series, name)),
+                expect=fetch.expect,
                 emit_warning=lambda message: fetch.emit(Warned(self.series, message)),
             )
             return await agent.restore(job)

@@ -6,7 +6,7 @@ import os
 import subprocess
 import tempfile
 from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -52,6 +52,35 @@ class Kept:
     async def _read(self) -> AsyncIterator[bytes]:
         for at in range(0, len(self.data), 300_000):
             yield self.data[at : at + 300_000]
+
+
+class Reading:
+    """How many bytes of *taken*'s streams were read, and which of them; *expected*: how many it would be in the end, as was said."""
+
+    def __init__(self, *taken: Taken) -> None:
+        self.size = 0
+        self.names: list[str] = []
+        self.expected: list[int] = []
+        self.taken = [Taken([_Noted(one, self) for one in some.streams], some.end) for some in taken]  # type: ignore[misc]
+
+    def expect(self, size: int) -> None:
+        self.expected.append(self.size + size)
+
+
+class _Noted:
+    def __init__(self, kept: Kept, reading: Reading) -> None:
+        self._kept = kept
+        self._reading = reading
+
+    def stored(self) -> StoredStream:
+        return replace(self._kept.stored(), read=self._read)
+
+    async def _read(self) -> AsyncIterator[bytes]:
+        self._reading.names.append(self._kept.name)
+        async with closing(self._kept._read()) as blocks:
+            async for block in blocks:
+                self._reading.size += len(block)
+                yield block
 
 
 @dataclass(slots=True)
@@ -140,6 +169,7 @@ async def bring_back(
     only: Sequence[str] = (),
     ident: str = "this",
     phase: Callable[[str], None] = lambda _: None,
+    expect: Callable[[int], None] = lambda _: None,
     warn: Callable[[str], None] = lambda _: None,
 ) -> RestoreEnd:
     """Restore *full* and *logs*; the staging directory must be empty afterwards."""
@@ -157,6 +187,7 @@ async def bring_back(
             only=only,
             ident=ident,
             phase=phase,
+            expect=expect,
             emit_warning=warn,
         )
         try:

@@ -14,7 +14,7 @@ from strandline.agents.errors import SourceRefused
 from strandline.agents.mysql_choice import Choice, structures
 
 from ..mariadb import Server, running_server
-from .mysql_kit import Taken, accounts_of, agent, bring_back, dump_of, gtid, rows, take, told
+from .mysql_kit import Reading, Taken, accounts_of, agent, bring_back, dump_of, gtid, rows, take, told
 
 pytestmark = [pytest.mark.mariadb, pytest.mark.filterwarnings("ignore::pymysql.err.Warning")]
 
@@ -89,8 +89,12 @@ async def test_one_table_comes_with_its_rows_and_triggers_and_nothing_else_is_to
     full: Taken, target: Server
 ) -> None:
     before, accounts = dump_of(target), await accounts_of(target)
+    reading = Reading(full)
 
-    await bring_back(target, full, only=["shop.t", "shop.log"])
+    await bring_back(target, *reading.taken, only=["shop.t", "shop.log"], expect=reading.expect)
+
+    assert reading.expected == [reading.size]
+    assert reading.size < sum(len(one.data) for one in full.streams)
 
     assert [line for line in changes(before, dump_of(target)) if line.startswith("-")] == []
     assert await rows(target, "shop.t", "*") == [(1, "one"), (2, "two")]

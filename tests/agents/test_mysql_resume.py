@@ -15,7 +15,7 @@ from strandline.agents.errors import AgentError, SourceRefused, ToolFailed
 
 from ..mariadb import Server, running_server
 from ..mariadb_shop import LATER, OLD, ROWS, SHOP
-from .mysql_kit import Kept, Taken, accounts_of, bring_back, dump_of, empty, gtid, take, told
+from .mysql_kit import Kept, Reading, Taken, accounts_of, bring_back, dump_of, empty, gtid, take, told
 
 pytestmark = [pytest.mark.mariadb, pytest.mark.filterwarnings("ignore::pymysql.err.Warning")]
 
@@ -195,22 +195,12 @@ async def test_what_is_loaded_is_not_read_again_unless_it_has_no_transactions(
     target: Server, varied: World
 ) -> None:
     await interrupt(target, varied, "accounts.sql", blocks=0)
-    read: set[str] = set()
+    reading = Reading(varied.full)
 
-    class Noted(Kept):
-        def stored(self) -> StoredStream:
-            def look() -> AsyncIterator[bytes]:
-                read.add(self.name)
-                return self._read()
+    await bring_back(target, *reading.taken, resume=True, expect=reading.expect)
 
-            return replace(super().stored(), read=look)
-
-    full = Taken(
-        [Noted(s.name, s.kind, s.data, s.extent, s.facts) for s in varied.full.streams], varied.full.end
-    )
-    await bring_back(target, full, resume=True)
-
-    assert read == {
+    assert reading.expected == [reading.size]
+    assert set(reading.names) == {
         "accounts.sql",
         "databases/shop/tables.sql",
         "databases/shop/triggers.sql",

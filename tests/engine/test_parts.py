@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 import pytest_asyncio
-from strandline.agents.base import RestoreEnd, RestoreJob
+from strandline.agents.base import RestoreEnd, RestoreJob, StoredStream
 from strandline.engine.base.errors import Refused
+from strandline.engine.base.events import Event, Progress
 from strandline.engine.plan.goal import Goal
 
 import strandline
@@ -68,6 +69,28 @@ async def test_a_plan_for_parts_says_that_no_log_is_used(repo: strandline.Reposi
 
     assert result.plan.logs == ()
     assert result.plan.reasons == ("a part of a full is restored as the full shows it",)
+
+
+async def test_progress_counts_what_the_agent_is_going_to_read(repo: strandline.Repository) -> None:
+    class Choosy(Server):
+        async def restore(self, job: RestoreJob) -> RestoreEnd:
+            await read(job.base)  # to see what there is
+            job.expect(2 * sum(stream.size for stream in job.base))
+            await read([*job.base, *job.base])
+            return RestoreEnd(job.position)
+
+    async def read(streams: Sequence[StoredStream]) -> None:
+        for stream in streams:
+            assert [block async for block in stream.read()]
+
+    told: list[Event] = []
+    await strandline.restore(repo, series="it", to=Choosy(), only=["shop.t"])._to_end(told.append)
+
+    assert [(one.done, one.total) for one in told if isinstance(one, Progress)] == [
+        (9, None),
+        (18, 27),
+        (27, 27),
+    ]
 
 
 @pytest.mark.parametrize("beyond", [{"at": 1}, {"goal": Goal(position="at 1")}, {"goal": Goal(mark="m")}])

@@ -414,9 +414,15 @@ async def _extent_events(
                     continue
                 at, was_open, done = verifier.offset, verifier.in_transaction, verifier.transactions
                 verifier.feed(event)
+                ended = verifier.transactions > done
                 if at < wanted:
                     continue
                 begins = verifier.in_transaction and not was_open
+                if verifier.transactions + verifier.in_transaction > extent.transactions:
+                    # What a crash left of a transaction: the server rolled it back.  The tool would take its rows for the next one's.
+                    if ended:
+                        raise _miscounted(stream, extent)
+                    continue
                 if cut is not None and not was_open and cut.comes(place(at), verifier, begins=begins):
                     replay.cut = True
                     _reach(replay, verifier, place(at))
@@ -425,7 +431,6 @@ async def _extent_events(
                     kinds.clear()
                     executed = _is_executed(verifier, replay)
                 kinds[event.type] += 1
-                ended = verifier.transactions > done
                 skipped = executed
                 if skipped:
                     executed = not _rows_are_missing(event, verifier, replay)
@@ -445,9 +450,19 @@ async def _extent_events(
                     return
     if splitter.rest or verifier.description is None:
         raise LogDamaged("a stored log extent ends inside an event", stream=stream.name)
+    if verifier.transactions != extent.transactions:
+        raise _miscounted(stream, extent)
     if cut is not None and cut.ends(extent.next, place(verifier.offset)):
         replay.cut = True
     _reach(replay, verifier, extent.next)
+
+
+def _miscounted(stream: StoredStream, extent: LogExtent) -> LogDamaged:
+    return LogDamaged(
+        "a stored log extent has not the transactions that it should",
+        stream=stream.name,
+        expected=extent.transactions,
+    )
 
 
 def _is_spare(kinds: Counter[int]) -> bool:

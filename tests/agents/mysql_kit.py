@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import subprocess
 import tempfile
 from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from itertools import count
 from pathlib import Path
 from typing import Any
 
 import anyio
+import pymysql
 from strandline.agents.base import (
     Capture,
     CaptureEnd,
@@ -283,6 +286,34 @@ def xa(name: str, value: str) -> list[str]:
         f"XA END '{name}'",
         f"XA PREPARE '{name}'",
     ]
+
+
+async def crash_in_commit(server: Server, *, whole: bool = False) -> None:
+    """Kill the server while it writes a large transaction to its log, and start it again.  The log then ends in the middle of an event;
+    *whole*: behind one."""
+    file, _ = await server.log_place()
+    path = server.root / "binlog" / file
+    await server.execute("CREATE TABLE IF NOT EXISTS shop.large (data LONGBLOB)")
+    small = path.stat().st_size
+    writing = asyncio.create_task(
+        server.execute("INSERT INTO shop.large SELECT REPEAT('x', 99999) FROM shop.seq_1_to_2000")
+    )
+    with anyio.fail_after(PATIENCE):
+        while path.stat().st_size < small + 1_000_000:
+            assert not writing.done()
+            await asyncio.sleep(0)
+    await server.kill()
+    with suppress(pymysql.err.OperationalError):
+        await writing
+    data = path.read_bytes()
+    at = 4
+    while at + (length := int.from_bytes(data[at + 9 : at + 13], "little")) <= len(data):
+        at += length
+    assert small + 100_000 < at < len(data)
+    if whole:
+        os.truncate(path, at)
+    await server.start()
+    assert [*await server.execute("SELECT COUNT(*) FROM shop.large")] == [(0,)]
 
 
 EVERY_KIND = [

@@ -19,7 +19,21 @@ from strandline.agents.errors import LogDamaged, SourceRefused, SourceUnreachabl
 
 from ..mariadb import Server, running_server
 from ..mariadb_world import STATIC, definitions, digest, fill
-from .mysql_kit import EVERY_KIND, Kept, Taken, agent, bring_back, empty, gtid, rows, shop, take, told, xa
+from .mysql_kit import (
+    EVERY_KIND,
+    Kept,
+    Taken,
+    agent,
+    bring_back,
+    crash_in_commit,
+    empty,
+    gtid,
+    rows,
+    shop,
+    take,
+    told,
+    xa,
+)
 
 pytestmark = [pytest.mark.mariadb, pytest.mark.filterwarnings("ignore::pymysql.err.Warning")]
 
@@ -206,6 +220,23 @@ async def test_a_chain_over_restart_crash_and_many_files() -> None:
         assert end.transactions == sum(
             extent.transactions for log in (first, second) for extent in log.extents
         )
+
+
+@pytest.mark.parametrize("whole", [True])
+async def test_a_chain_goes_on_over_a_commit_that_a_crash_cut_off(*, whole: bool) -> None:
+    # Inside an event, it does so where the log is synced only.
+    options = [] if whole else ["--sync-binlog=1"]
+    async with running_server(options) as source, running_server() as target:
+        full, first = await taken_from(source, *insert("one"))
+        await crash_in_commit(source, whole=whole)
+        await source.execute(*insert("two"))
+        second = await take(source, "log", first.position)
+
+        end = await bring_back(target, full, first, second)
+
+        assert any("are no whole event, and left out" in one for one in second.warnings) is not whole
+        assert await rows(target) == await rows(source)
+        assert end.transactions == 3  # the table of the crash is one
 
 
 async def test_logs_that_begin_before_the_full_are_joined_at_its_position(

@@ -48,6 +48,16 @@ _FATAL, _DENIED = 1236, 1227
 _ENDED = (1053, 1317, 1927)  # shutdown, query and connection killed
 
 
+class TornOff(ChainBroken):
+    """A file ends inside an event, as a crash of the server leaves it; everything before that was read."""
+
+    def __init__(self, file: str, words: str) -> None:
+        super().__init__(
+            f"{file} was cut off by a crash of the server and cannot be read to its end: {words}"
+        )
+        self.file = file
+
+
 async def prepare_dump(connection: MySQLConnection) -> None:
     """Tell the server how we want its events: as they stand in the file, checksums included."""
     await connection.execute("SET @master_binlog_checksum = @@global.binlog_checksum")
@@ -179,9 +189,7 @@ def _server_error(packet: memoryview, file: str) -> Exception:
     if code == _FATAL and ("could not find" in words.lower() or "purged" in words.lower()):
         return ChainBroken(f"the server no longer has {file}: {words}")
     if code == _FATAL and "truncated" in words.lower():
-        return ChainBroken(
-            f"{file} was cut off by a crash of the server and cannot be read to its end: {words}"
-        )
+        return TornOff(file, words)
     if code in (_DENIED, 1045):
         return AccessDenied(
             f"the server does not let this user read its binary log: {words}",

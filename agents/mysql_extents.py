@@ -9,8 +9,9 @@ A file names the next one in its last event, and the GTIDs at the head of each f
 MariaDB's GTID_LIST the last of each domain, in MySQL's PREVIOUS_GTIDS none that we have not read.  (There it may be fewer: a
 replica that logs nothing of what it replicates has executed more than its log says.)
 
-A file ends with ROTATE, with STOP (shutdown), or just so (crash).  What a crash cut off inside an event can be read by nobody; whether
-the server committed it cannot be told: the chain is broken there.
+A file ends with ROTATE, with STOP (shutdown), or just so (crash), perhaps inside a transaction, which then was not committed, perhaps
+inside an event (`mysql_log` says when that is no harm).  Where MariaDB's next file begins with the GTIDs of the last whole transaction,
+nothing is missing in between.
 
 Where the log ends the server says (SHOW MASTER STATUS), under the lock that writers take: always between two transactions.  Its clock is
 read before that, so whatever was committed up to that moment lies before that place; a capture that came to it says so.
@@ -172,14 +173,15 @@ class LogCapture(Capture):
         assert self._stream is not None
         assert verifier.description is not None
         size = self._reading.closed.get(file)
-        if size is not None and verifier.offset != size:
+        closed = bool(verifier.next_file) or verifier.stopped
+        torn = self._mariadb and following is not None and not closed
+        if size is not None and verifier.offset != size and not (torn and verifier.offset < size):
             raise LogDamaged(
                 "a log file ends elsewhere than the server says",
                 file=file,
                 at=verifier.offset,
                 expected=size,
             )
-        closed = bool(verifier.next_file) or verifier.stopped
         if verifier.in_transaction and (closed or following is None):
             raise LogDamaged("a log file ends inside a transaction", file=file, at=verifier.offset)
         if following is not None:
@@ -189,6 +191,10 @@ class LogCapture(Capture):
                 raise ChainBroken(f"the server's log has a gap after {file}", next=following)
             if not closed:
                 self._warn(f"{file} was not closed properly: the server crashed")
+                if size is not None and verifier.offset < size:
+                    self._warn(
+                        f"{size - verifier.offset} bytes at its end are no whole event, and left out: of what was not committed"
+                    )
         facts = self._continue_gtids(verifier, file, start) | self._reading.generation
         if self._reading.start is not None and self._end is self._reading.since:
             facts["joined"] = f"{file}:{start}"

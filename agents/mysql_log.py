@@ -17,7 +17,7 @@ from typing import Any
 
 from .base import Position
 from .binlog import Event, FormatDescription
-from .binlog_client import dump_events, dump_log
+from .binlog_client import TornOff, dump_events, dump_log
 from .errors import AccessDenied, AgentError, ChainBroken, LogDamaged, SourceRefused, SourceUnreachable
 from .mysql_connect import MySQLConnection, MySQLSettings, connected
 
@@ -79,15 +79,43 @@ async def read_log(
     settings: MySQLSettings, file: str, start: int, *, follow: bool = False
 ) -> AsyncGenerator[tuple[str, Event], None]:
     """The log's events from offset *start* of *file* on, and the files that they stand in; the first file's own FORMAT_DESCRIPTION
-    comes first.  With *follow*, for ever."""
+    comes first.  With *follow*, for ever.  A file whose end a crash tore off ends before that, where `_after` allows it."""
     # The description that the server sends for a later position is made for us; the file's own is stored.
     own = (await read_head(settings, file))[1] if start > 4 else None
+    while True:
+        seen = ""
+        try:
+            async with connected(settings) as connection:
+                log = dump_log(connection, file, start, server_id=settings.server_id, follow=follow)
+                async with aclosing(log) as events:
+                    async for name, event in events:
+                        seen = name
+                        yield name, event if own is None else own
+                        own = None
+            return
+        except TornOff as torn:
+            if seen != torn.file:  # not even its description could be read
+                raise
+            file, start = await _after(settings, torn), 4
+
+
+async def _after(settings: MySQLSettings, torn: TornOff) -> str:
+    """The file that follows one whose end a crash tore off; raise *torn* where something may be lost by that.
+
+    MariaDB leaves the end of such a file as it is (MySQL cuts it at the last whole transaction), and rolls back what was prepared
+    in InnoDB and is not whole in the log (`TC_LOG_BINLOG::recover`).  A log that is synced before each commit lacks nothing that
+    was committed, whatever crashed; of one that is not, a crash of the machine may have taken more than InnoDB has lost.
+    """
     async with connected(settings) as connection:
-        log = dump_log(connection, file, start, server_id=settings.server_id, follow=follow)
-        async with aclosing(log) as events:
-            async for name, event in events:
-                yield name, event if own is None else own
-                own = None
+        names = [one.name for one in await list_logs(connection)]
+        synced = (await connection.variables("sync_binlog"))["sync_binlog"]
+        mariadb = connection.is_mariadb
+    if torn.file not in names[:-1]:
+        raise LogDamaged(f"the server's log ends inside an event: {torn}") from torn
+    if not mariadb or synced != "1":
+        torn.hint = f"{torn.hint}  With sync_binlog = 1 what a crash tears off was never committed, and the chain goes on."
+        raise torn
+    return names[names.index(torn.file) + 1]
 
 
 async def list_logs(connection: MySQLConnection) -> list[LogFile]:

@@ -261,8 +261,9 @@ async def test_what_a_crash_cut_off_breaks_the_chain() -> None:
         path.write_bytes(path.read_bytes()[:-10])
         await server.start()
 
-        with pytest.raises(ChainBroken, match="cut off by a crash"):
+        with pytest.raises(ChainBroken, match="cut off by a crash") as caught:
             await take(server, "log", since)
+        assert "With sync_binlog = 1" in caught.value.hint
 
 
 async def test_a_reset_log_breaks_the_chain_though_the_names_come_again() -> None:

@@ -222,7 +222,7 @@ async def test_a_chain_over_restart_crash_and_many_files() -> None:
         )
 
 
-@pytest.mark.parametrize("whole", [True])
+@pytest.mark.parametrize("whole", [False, True])
 async def test_a_chain_goes_on_over_a_commit_that_a_crash_cut_off(*, whole: bool) -> None:
     # Inside an event, it does so where the log is synced only.
     options = [] if whole else ["--sync-binlog=1"]

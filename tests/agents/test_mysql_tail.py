@@ -20,7 +20,20 @@ from strandline.agents.errors import ChainBroken, SourceRefused, SourceUnreachab
 from strandline.agents.mysql import MySQLAgent
 
 from ..mariadb import Server, running_server
-from .mysql_kit import EVERY_KIND, PATIENCE, Kept, Taken, agent, bring_back, empty, gtid, rows, shop, take
+from .mysql_kit import (
+    EVERY_KIND,
+    PATIENCE,
+    Kept,
+    Taken,
+    agent,
+    bring_back,
+    crash_in_commit,
+    empty,
+    gtid,
+    rows,
+    shop,
+    take,
+)
 
 pytestmark = [pytest.mark.mariadb, pytest.mark.filterwarnings("ignore::pymysql.err.Warning")]
 
@@ -311,6 +324,24 @@ async def test_what_was_read_is_stored_though_the_server_is_gone() -> None:
 
     assert [extent.transactions for extent in check_joined(since, taken)] == [1, 0, 1]
     assert int(taken[1].position.facts["time"]) <= int(taken[2].position.facts["time"])
+
+
+async def test_a_commit_that_a_crash_cut_off_is_left_behind_where_the_log_is_synced() -> None:
+    async with running_server(["--sync-binlog=1"]) as server:
+        await shop(server)
+        since = await here(server)
+        async with following(server) as tail:
+            taken = [await piece(tail, since)]
+            for _ in range(2):
+                await server.execute(INSERT)
+                await crash_in_commit(server)
+                with anyio.fail_after(PATIENCE):
+                    while taken[-1].position.facts["gtid"] != await gtid(server):
+                        with suppress(SourceUnreachable):
+                            await tail.wait(1)
+                            taken.append(await piece(tail, taken[-1].position))
+
+    assert sum(extent.transactions for extent in check_joined(since, taken)) == 3  # and the table
 
 
 async def test_a_server_killed_again_and_again_under_load_loses_no_transaction() -> None:

@@ -54,6 +54,7 @@ from .landing import first_there, in_short, land
 from .names import file_name, quote_name
 from .sparse import SparseReader, is_sparse
 from .tree import TREE, Tree, TreeEntry, encode_tree
+from .words import count
 
 FIRST = "before the first file"
 """The text of a position before any log file."""
@@ -212,7 +213,7 @@ class _LogCapture(Capture):
             last = ready[-1].mtime_ns if ready else int(self._since.facts.get("mtime_ns", 0))
             self._time = last // 1000
             self._left = (
-                f"{len(fresh) - len(ready)} log file(s) for the next backup: "
+                f"{count(len(fresh) - len(ready), 'log file')} for the next backup: "
                 f"{fresh[len(ready)].name} was written less than {self._settings.settle:g} s ago"
             )
         for found in ready:

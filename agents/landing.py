@@ -25,6 +25,7 @@ from anyio import to_thread
 from .attributes import put_back
 from .errors import AgentError, SourceRefused, StagingFull
 from .slabs import SLAB, Slabs, open_direct, write_direct
+from .words import count
 
 _NO_RESERVING = {errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP}
 """What file systems say that cannot find room in advance: they do so with each write."""
@@ -221,7 +222,7 @@ def first_there(root: Path, names: Iterable[str]) -> Path | None:
 def in_short(complaints: Sequence[str]) -> str:
     """A warning of what landed without all that belongs to it."""
     some = "; ".join(complaints[:3]) + ("; ..." if len(complaints) > 3 else "")
-    return f"rights, owner, time or link of {len(complaints)} file(s) could not be restored: {some}"
+    return f"rights, owner, time or link of {count(len(complaints), 'file')} could not be restored: {some}"
 
 
 def _settle(draft: Path, target: Path, facts: Mapping[str, str]) -> str:

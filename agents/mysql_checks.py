@@ -30,6 +30,7 @@ from .mysql_extents import check_chain
 from .mysql_log import log_status
 from .mysql_server import FLOATS, NOT_TRANSACTIONAL, NOT_UNICODE, Server, is_on, look
 from .mysql_tools import Purpose, find_tool
+from .words import count, some
 
 SKEW = 2.0
 """Seconds that two clocks may differ before a moment means something else at each of them."""
@@ -400,7 +401,7 @@ async def check_identity(sight: Sight) -> AsyncIterator[Observation]:
     twice = [f"{row['Host']}:{row['Port']}" for row in rows if int(row["Server_id"]) == ours]
     if twice:
         yield Observation(
-            "error", "identity", f"`server_id` {ours} is that of a replica, too: {_some(twice)}.", remedy
+            "error", "identity", f"`server_id` {ours} is that of a replica, too: {some(twice, 5)}.", remedy
         )
 
 
@@ -422,17 +423,19 @@ async def _is_replica(connection: MySQLConnection) -> bool:
         return bool(await connection.execute("SHOW REPLICA STATUS"))
 
 
-_DUMPED_INEXACTLY: tuple[tuple[str, Severity, str, str], ...] = (
+_DUMPED_INEXACTLY: tuple[tuple[str, Severity, str, str, str], ...] = (
     (
         FLOATS,
         "warning",
-        "have FLOAT columns, of which a dump keeps about six digits",
+        "have",
+        "FLOAT columns, of which a dump keeps about six digits",
         "Use DOUBLE or DECIMAL, or take a physical full.",
     ),
     (
         NOT_UNICODE,
         "warning",
-        "have columns in East Asian character sets: characters that Unicode lacks become `?` in a dump",
+        "have",
+        "columns in East Asian character sets: characters that Unicode lacks become `?` in a dump",
         "Use utf8mb4, or take a physical full.",
     ),
 )
@@ -443,32 +446,34 @@ async def check_tables(sight: Sight) -> AsyncIterator[Observation]:
     if sight.settings.method == "physical":
         return
     connection = sight.connection
-    looked: tuple[tuple[str, Severity, str, str], ...] = (
+    looked: tuple[tuple[str, Severity, str, str, str], ...] = (
         (
             NOT_TRANSACTIONAL,
             "warning",
-            "are not transactional: what is written to them while a full is dumped may be doubled by a replay, or stop it",
+            "are",
+            "not transactional: what is written there while a full is dumped may be doubled by a replay, or stop it",
             "ALTER TABLE ... ENGINE=InnoDB, or do not write to them during a full.",
         ),
         (
             _WITHOUT_KEY,
             "note",
-            "have no primary or unique key: their rows have no order of their own, so less is deduplicated, and a replay is slow",
+            "have",
+            "no primary or unique key: the rows have no order of their own, so less is deduplicated, and a replay is slow",
             "Give them a primary key.",
         ),
     )
     if sight.settings.method == "dump":
         looked += _DUMPED_INEXACTLY
-    for query, severity, message, remedy in looked:
+    for query, severity, verb, message, remedy in looked:
         names = [str(row["name"]) for row in await connection.execute(query)]
         if names:
-            said = f"{len(names)} table(s) {message}: {_some(names)}."
+            said = f"{count(len(names), 'table', verb)} {message}: {some(names, 5)}."
             yield Observation(severity, "tables", said, remedy, {"tables": len(names)})
     if not connection.is_mariadb and (partial := await partly_revoked(connection)):
         yield Observation(
             "error",
             "tables",
-            f"{len(partial)} account(s) have rights everywhere but in some databases, which cannot be dumped: {_some(partial)}.",
+            f"{count(len(partial), 'account', 'have')} rights everywhere but in some databases, and cannot be dumped: {some(partial, 5)}.",
             "Grant them rights on the databases that they may use, and REVOKE those on *.*.",
         )
     broken = await _broken_views(connection)
@@ -476,7 +481,7 @@ async def check_tables(sight: Sight) -> AsyncIterator[Observation]:
         yield Observation(
             "error",
             "tables",
-            f"{len(broken)} view(s) are of what is not there, and no dump survives them: {_some(broken)}.",
+            f"{count(len(broken), 'view', 'are')} of what is not there, and no dump survives that: {some(broken, 5)}.",
             "DROP VIEW, or mend it.",
         )
     definers = {str(row["name"]) for row in await connection.execute(_DEFINERS)}
@@ -486,7 +491,7 @@ async def check_tables(sight: Sight) -> AsyncIterator[Observation]:
         yield Observation(
             "warning",
             "tables",
-            f"Views, routines, triggers or events belong to {len(lost)} account(s) that are gone: {_some(lost)}.",
+            f"Views, routines, triggers or events belong to accounts that are gone: {some(lost, 5)}.",
             "CREATE the account, or redefine them: they fail when they are used, here and after a restore.",
         )
 
@@ -512,11 +517,11 @@ async def check_activity(sight: Sight) -> AsyncIterator[Observation]:
         rows = await sight.connection.execute(query)
         if rows:
             longest = max(int(row["seconds"]) for row in rows)
-            ids = _some([str(row["id"]) for row in rows])
+            ids = some([str(row["id"]) for row in rows], 5)
             yield Observation(
                 "warning",
                 "activity",
-                f"{len(rows)} {what}(s) have been running for up to {longest} s (connection {ids}).",
+                f"{count(len(rows), what, 'have')} been running for up to {longest} s (connection {ids}).",
                 "A full's short lock waits for them, and gives up before others wait behind it: end them, or choose another time.",
                 {"seconds": longest},
             )
@@ -636,10 +641,6 @@ async def check_tools(sight: Sight) -> AsyncIterator[Observation]:
 async def _version(tool: str) -> str:
     done = await anyio.run_process([tool, "--no-defaults", "--version"], check=False)
     return done.stdout.decode(errors="replace").strip()
-
-
-def _some(names: list[str]) -> str:
-    return ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
 
 
 CHECKS: Mapping[str, Check] = {

@@ -51,6 +51,7 @@ from .mysql_server import Server
 from .mysql_split import Structure
 from .mysql_worker import PREAMBLE, SILENCE, Worker, forget_password, say_silent, start_worker
 from .names import quote_part
+from .words import count, some
 
 _BLOCK = 1 << 20
 _ORDER = ("sequence", "table", "view")
@@ -185,7 +186,7 @@ class DumpCapture(Capture):
             return
         if prepared:
             raise Prepared(
-                f"{len(prepared)} transaction(s) are prepared (XA), and no dump shows their rows",
+                f"{count(len(prepared), 'transaction', 'are')} prepared (XA), and no dump shows such rows",
                 hint="XA COMMIT or XA ROLLBACK them (XA RECOVER lists them), or end what coordinates them; then run the backup again.",
             )
 
@@ -264,7 +265,7 @@ class DumpCapture(Capture):
             changed = self._catalog.changes(await read_catalog(self._connection))
             if changed:
                 raise SourceRefused(
-                    f"{len(changed)} table(s) were altered, renamed or dropped while they were dumped: {', '.join(changed[:10])}",
+                    f"{count(len(changed), 'table', 'were')} altered, renamed or dropped while being dumped: {some(changed)}",
                     hint="Run the backup again, at a time when no structure is changed.",
                 )
         return CaptureEnd(position=self._position, time=self._time, facts=self._facts)

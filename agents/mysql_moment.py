@@ -22,6 +22,7 @@ import anyio
 
 from .errors import AccessDenied, AgentError, SourceRefused
 from .mysql_connect import MySQLConnection, MySQLSettings, connected
+from .words import count
 
 PATIENCE = 2.5
 """Seconds after which our request for a lock is ended, whatever the server was told."""
@@ -101,7 +102,7 @@ async def _stop_commits(holder: MySQLConnection, control: MySQLConnection) -> st
                     raise
             if rows := await control.execute(_BUSY, (LONG,)):
                 raise NotNow(
-                    f"{len(rows)} statement(s) have been running for up to {rows[0]['time']} s, and a lock would wait for them"
+                    f"{count(len(rows), 'statement', 'have')} been running for up to {rows[0]['time']} s, and a lock would wait for them"
                 )
             for statement in _FLUSH:
                 await holder.execute(statement)

@@ -33,6 +33,7 @@ from .mysql_tools import defaults_file, find_tool, secrets, tool_environment
 from .names import quote_name
 from .process import running, single
 from .spool import Member, Spool
+from .words import count, some
 from .xbstream import Piece, XbstreamParser
 
 SIDE_BY_SIDE = 4
@@ -113,8 +114,8 @@ class PhysicalCapture(Capture):
         else:
             if self._links:
                 self._request.emit_warning(
-                    f"{len(self._links)} table(s) lie outside of the data directory (DATA DIRECTORY): a restore of this full writes"
-                    f" there, and has to be forced: {', '.join(self._links[:10])}"
+                    f"{count(len(self._links), 'table', 'lie')} outside of the data directory (DATA DIRECTORY): a restore of this full"
+                    f" writes there, and has to be forced: {some(self._links)}"
                 )
             self._whole = True
             self._spool.close()

@@ -10,6 +10,7 @@ from typing import Any
 from .base import Position, SourceIdentity
 from .errors import AccessDenied
 from .mysql_connect import RIGHTS, MySQLConnection
+from .words import count, some
 
 _FACTS = (
     "lower_case_table_names",
@@ -128,25 +129,25 @@ async def check_before_dump(connection: MySQLConnection, server: Server, warn: C
     rows = await connection.execute(NOT_TRANSACTIONAL)
     if rows:
         warn(
-            f"{len(rows)} table(s) are not transactional: what is written to them during the dump may be doubled by a replay,"
+            f"{count(len(rows), 'table', 'are')} not transactional: what is written there during the dump may be doubled by a replay,"
             f" or stop it: {_names(rows)}"
         )
     rows = await connection.execute(FLOATS)
     if rows:
         warn(
-            f"{len(rows)} table(s) have FLOAT columns, of which a dump keeps about six digits: {_names(rows)}; use DOUBLE or DECIMAL, or"
-            " a physical full"
+            f"{count(len(rows), 'table', 'have')} FLOAT columns, of which a dump keeps about six digits: {_names(rows)}; use DOUBLE or"
+            " DECIMAL, or a physical full"
         )
     rows = await connection.execute(NOT_UNICODE)
     if rows:
         warn(
-            f"{len(rows)} table(s) have columns in East Asian character sets, of which a dump keeps what Unicode has, and `?` for the"
-            f" rest: {_names(rows)}; use utf8mb4, or a physical full"
+            f"{count(len(rows), 'table', 'have')} columns in East Asian character sets, of which a dump keeps what Unicode has, and"
+            f" `?` for the rest: {_names(rows)}; use utf8mb4, or a physical full"
         )
     rows = await connection.execute(_VERSIONED) if connection.is_mariadb and not server.history else []
     if rows:
         warn(
-            f"the dump tool cannot bring the old rows of {len(rows)} system-versioned table(s): {_names(rows)}"
+            f"the dump tool cannot bring the old rows of {count(len(rows), 'system-versioned table')}: {_names(rows)}"
         )
 
 
@@ -197,4 +198,4 @@ def check_before_logs(server: Server, since: Position, time: int, warn: Callable
 
 
 def _names(rows: list[dict[str, Any]]) -> str:
-    return ", ".join(str(row["name"]) for row in rows[:10]) + (", ..." if len(rows) > 10 else "")
+    return some([str(row["name"]) for row in rows])

@@ -21,6 +21,7 @@ from .mysql_split import Database, DumpSplitter, Head, Piece, Rows, RowsBegin, R
 from .mysql_tools import defaults_file, find_tool, secrets, tool_environment
 from .names import quote_part
 from .process import Running, running
+from .words import some
 
 PREAMBLE = (
     b"SET NAMES utf8mb4;\n"
@@ -176,7 +177,7 @@ class Worker:
         missing += sorted(set(self.share.databases) - set(self.databases))
         if missing:
             raise ToolFailed(
-                f"the dump tool left out {len(missing)} table(s) or database(s): {', '.join(missing[:5])}",
+                f"the dump tool left out tables or databases: {some(missing)}",
                 hint="Was one dropped or renamed meanwhile?  Run the backup again.",
             )
 

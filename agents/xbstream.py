@@ -28,6 +28,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from .errors import ToolFailed
+from .words import count
 
 MAGIC = b"XBSTCK01"
 IGNORABLE = 1
@@ -88,7 +89,7 @@ class XbstreamParser:
         if self._head or self._in_payload:
             raise self._damaged("it ends within a chunk")
         if self._sizes:
-            raise self._damaged(f"{len(self._sizes)} file(s) have no end", file=min(self._sizes))
+            raise self._damaged(f"{count(len(self._sizes), 'file', 'have')} no end", file=min(self._sizes))
 
     def _head_size(self) -> int:
         """How long the head of this chunk is, as far as it can be told by now."""

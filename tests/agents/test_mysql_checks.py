@@ -100,11 +100,11 @@ async def test_a_server_without_a_log_and_with_old_tables_is_told_so() -> None:
 
     assert "writes no binary log" in said(complaints(found), "binary log")
     tables = said(found, "tables")
-    assert "1 table(s) are not transactional: what is written" in tables
-    assert "1 view(s) are of what is not there, and no dump survives them: shop.broken." in tables
-    assert "1 table(s) have FLOAT columns, of which a dump keeps about six digits: shop.inexact." in tables
+    assert "1 table is not transactional: what is written" in tables
+    assert "1 view is of what is not there, and no dump survives that: shop.broken." in tables
+    assert "1 table has FLOAT columns, of which a dump keeps about six digits: shop.inexact." in tables
     assert "become `?` in a dump: shop.inexact." in tables
-    assert "have no primary or unique key" in tables
+    assert "has no primary or unique key" in tables
     assert "nobody@nowhere" in tables
 
 

@@ -193,7 +193,7 @@ async def test_what_could_not_be_put_back_is_a_warning(
             async for event in events:
                 told.append(getattr(event, "message", ""))
 
-    assert any("of 12 file(s) could not be restored: 100%25: owner: Operation not" in words for words in told)
+    assert any("of 12 files could not be restored: 100%25: owner: Operation not" in words for words in told)
 
 
 # Attacks

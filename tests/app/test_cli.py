@@ -127,7 +127,7 @@ def test_a_log_that_may_still_grow_is_not_left_in_silence(desk: Desk):
 
     done = desk.run("backup", "docs", "--logs").out
 
-    said = "3 log file(s) for the next backup: 1.log was written less than 3600 s ago"
+    said = "3 log files for the next backup: 1.log was written less than 3600 s ago"
     assert re.search(rf"left +{re.escape(said)}", done)
     log = desk.run("snapshots", "--json").lines[1]
     assert desk.run("show", log["id"], "--json").only("snapshot")["facts"] == {"left": said}

@@ -286,6 +286,12 @@ class Agent(Protocol):
         return
         yield  # an iterator that ends at once
 
+    async def examine_target(self, job: RestoreJob) -> AsyncIterator[Observation]:
+        """Look at what *job* would meet in the server that this agent is built for; change nothing.  An "error" means that `restore`
+        would refuse it."""
+        return
+        yield  # an iterator that ends at once
+
     @abstractmethod
     def capture(self, request: CaptureRequest) -> AbstractAsyncContextManager[Capture]:
         """Hold the source consistent and hand out its streams."""

@@ -32,11 +32,12 @@ from .mysql_connect import MySQLSettings, connected
 from .mysql_dump import DumpCapture
 from .mysql_extents import log_capture
 from .mysql_physical import physical_capture
-from .mysql_physical_restore import restore_physical
+from .mysql_physical_restore import examine_datadir, restore_physical
 from .mysql_places import find_place, has_passed, place_now
 from .mysql_restore import restore_server
 from .mysql_server import check_before_dump, check_log_settings, look
 from .mysql_tail import followed
+from .mysql_target import examine_target
 
 __all__ = ["MySQLAgent", "MySQLSettings"]
 
@@ -94,6 +95,12 @@ class MySQLAgent(Agent):
 
     async def examine(self, since: Position | None = None) -> AsyncIterator[Observation]:
         async with aclosing(examine_server(self._settings, since, now=self._now)) as observations:
+            async for observation in observations:
+                yield observation
+
+    async def examine_target(self, job: RestoreJob) -> AsyncIterator[Observation]:
+        look = examine_datadir if job.facts.get("method") == "physical" else examine_target
+        async with aclosing(look(self._settings, job)) as observations:
             async for observation in observations:
                 yield observation
 

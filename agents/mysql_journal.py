@@ -60,6 +60,11 @@ class Journal:
             if name.startswith(_SETTING)
         }
 
+    @property
+    def streams(self) -> int:
+        """How many were loaded."""
+        return sum(name.startswith(_STREAM) for name in self._found)
+
     def has_stream(self, name: str) -> bool:
         return _stream(name) in self._found
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 import os
 import secrets
 import shutil
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
@@ -23,7 +23,7 @@ from pathlib import Path
 import anyio
 from anyio import to_thread
 
-from .base import RestoreEnd, RestoreJob
+from .base import Observation, RestoreEnd, RestoreJob
 from .binlog import parse_gtid_text
 from .command import as_words
 from .errors import AccessDenied, AgentError, SourceRefused, SourceUnreachable, ToolFailed
@@ -56,17 +56,7 @@ _LONGEST_NOTE = _LONGEST_LINK = 4096
 
 async def restore_physical(settings: MySQLSettings, job: RestoreJob) -> RestoreEnd:
     """Put the files in place, then replay; raise unless the server then stands where it should."""
-    if job.only:
-        raise SourceRefused(
-            "a part of a physical full cannot be restored by itself",
-            hint="Restore the whole of it elsewhere, and copy what you need; or restore from a logical full.",
-        )
-    if not settings.datadir:
-        raise SourceRefused(
-            "the target does not say where the server's files go",
-            hint="Give it a `datadir`: an empty directory, or one that is not there yet.",
-        )
-    datadir = await to_thread.run_sync(Path(settings.datadir).absolute)
+    datadir = await _datadir(settings, job)
     if job.resume:
         await to_thread.run_sync(_check_note, datadir, job.ident)
     else:
@@ -86,6 +76,47 @@ async def restore_physical(settings: MySQLSettings, job: RestoreJob) -> RestoreE
     if not job.logs:
         return RestoreEnd(job.position)
     return await replay_onto(settings, job, done=partial(to_thread.run_sync, (datadir / NOTE).unlink))
+
+
+async def _datadir(settings: MySQLSettings, job: RestoreJob) -> Path:
+    """Where the files go; raise `SourceRefused` where that is not said, or not possible."""
+    if job.only:
+        raise SourceRefused(
+            "a part of a physical full cannot be restored by itself",
+            hint="Restore the whole of it elsewhere, and copy what you need; or restore from a logical full.",
+        )
+    if not settings.datadir:
+        raise SourceRefused(
+            "the target does not say where the server's files go",
+            hint="Give it a `datadir`: an empty directory, or one that is not there yet.",
+        )
+    return await to_thread.run_sync(Path(settings.datadir).absolute)
+
+
+async def examine_datadir(settings: MySQLSettings, job: RestoreJob) -> AsyncGenerator[Observation, None]:
+    """What can be known of the target without writing anything there."""
+    try:
+        datadir = await _datadir(settings, job)
+        if job.resume:
+            await to_thread.run_sync(_check_note, datadir, job.ident)
+            yield Observation("ok", "files", f"The files are in place in {datadir}.")
+        else:
+            await to_thread.run_sync(_is_there, datadir)
+            yield Observation("ok", "files", f"{datadir} is empty, or not there yet.")
+            find_tool(settings.backup, "backup", mariadb=job.facts.get("flavour", "mariadb") == "mariadb")
+        if job.logs:
+            find_tool(settings.binlog, "binlog", mariadb=job.facts.get("flavour", "mariadb") == "mariadb")
+    except AgentError as error:
+        yield Observation("error", "files", f"{error}.", error.hint)
+    except OSError as error:
+        yield Observation("error", "files", f"The data directory cannot be looked at: {error}.")
+    if job.logs and not settings.start and not job.resume:
+        yield Observation(
+            "note",
+            "files",
+            "The log is not replayed before a server runs on the files, and the target has no `start` command.",
+            "Start the server on them, with its event scheduler off, and run the same command with --resume.",
+        )
 
 
 async def _put_in_place(settings: MySQLSettings, job: RestoreJob, datadir: Path) -> None:
@@ -149,16 +180,22 @@ async def _emptied_on_failure(datadir: Path) -> AsyncIterator[Path]:
             await to_thread.run_sync(lambda: shutil.rmtree(work, ignore_errors=True))
 
 
+def _is_there(datadir: Path) -> bool:
+    """Is *datadir* there already?  Raise `SourceRefused` unless it is empty then."""
+    was_there = datadir.is_dir()
+    if was_there and any(datadir.iterdir()):
+        raise SourceRefused(
+            "the data directory is not empty",
+            hint="Stop the server that runs on it, if one does, move the files away, and try again: none of them is overwritten.",
+            datadir=str(datadir),
+        )
+    return was_there
+
+
 def _make(datadir: Path, work: Path) -> bool:
     """Make *work*; is *datadir* there already?  Raise `SourceRefused` unless it is empty."""
     try:
-        was_there = datadir.is_dir()
-        if was_there and any(datadir.iterdir()):
-            raise SourceRefused(
-                "the data directory is not empty",
-                hint="Stop the server that runs on it, if one does, move the files away, and try again: none of them is overwritten.",
-                datadir=str(datadir),
-            )
+        was_there = _is_there(datadir)
         work.mkdir(0o700, parents=True)
     except FileExistsError:
         raise SourceRefused(

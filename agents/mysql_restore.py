@@ -95,7 +95,7 @@ async def restore_server(settings: MySQLSettings, job: RestoreJob) -> RestoreEnd
         choice = Choice.parse(job.only)
         await _wait_for_others(connection)
         journal = await Journal.look(connection)
-        await _check_target(settings, connection, job, journal, choice)
+        await check_target(settings, connection, job, journal, choice)
         meanwhile = _LARGEST_PACKET if choice else _MEANWHILE
         # An unfinished restore knows what the settings were before it changed them.
         were = await connection.variables(*meanwhile) | journal.settings
@@ -165,9 +165,10 @@ async def _wait_for_others(connection: MySQLConnection) -> None:
     await wait_for_lock(connection, "replay")
 
 
-async def _check_target(
+async def check_target(
     settings: MySQLSettings, connection: MySQLConnection, job: RestoreJob, journal: Journal, choice: Choice
 ) -> None:
+    """Raise `SourceRefused` if *job* cannot go there as it stands; nothing is written."""
     facts = _facts(job)
     flavour = "mariadb" if connection.is_mariadb else "mysql"
     if facts.get("flavour", flavour) != flavour:
@@ -319,13 +320,9 @@ async def _can_be_lenient(connection: MySQLConnection) -> bool:
 
 async def _clear(connection: MySQLConnection, job: RestoreJob, choice: Choice) -> None:
     """With `force`, databases that are restored whole replace those of the target, and are named.  Whatever else is there stays."""
-    names = {stream.facts["database"] for stream in job.base if stream.facts.get("part") == "tables"}
     if not job.force:
         return
-    rows = await connection.execute("SELECT schema_name AS name FROM information_schema.schemata ORDER BY 1")
-    there = [str(row["name"]) for row in rows]
-    replaced = [name for name in there if name in names and (not choice or name in choice.databases)]
-    tables = await _chosen_and_there(connection, replace(choice, databases=frozenset())) if choice else []
+    replaced, tables = await replaced_by(connection, job, choice)
     if replaced or tables:
         also = "; its binary log begins anew" if job.logs else ""
         job.emit_warning(f"replaced in the target: {', '.join([*map(quoted, replaced), *tables])}{also}")
@@ -333,6 +330,18 @@ async def _clear(connection: MySQLConnection, job: RestoreJob, choice: Choice) -
     for name in replaced:
         await connection.execute(f"DROP DATABASE {quoted(name)}")
     await connection.execute("SET SESSION sql_log_bin=0")
+
+
+async def replaced_by(
+    connection: MySQLConnection, job: RestoreJob, choice: Choice
+) -> tuple[list[str], list[str]]:
+    """What of the target *job* replaces: databases, by their names, and tables, as they are written in SQL."""
+    names = {stream.facts["database"] for stream in job.base if stream.facts.get("part") == "tables"}
+    rows = await connection.execute("SELECT schema_name AS name FROM information_schema.schemata ORDER BY 1")
+    there = [str(row["name"]) for row in rows]
+    replaced = [name for name in there if name in names and (not choice or name in choice.databases)]
+    tables = await _chosen_and_there(connection, replace(choice, databases=frozenset())) if choice else []
+    return replaced, tables
 
 
 async def is_source(settings: MySQLSettings, connection: MySQLConnection, job: RestoreJob) -> bool:

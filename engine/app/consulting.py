@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from rich.text import Text
-
-from ...agents.base import Severity
 from ..base.errors import NoRepository
 from ..ops import doctor as doctor_op
 from ..ops.finding import Finding
@@ -13,9 +10,7 @@ from .bill import Bill
 from .build import make_agent, opened
 from .context import Context
 from .exits import UNWELL
-from .words import count, plain
-
-COLOURS: dict[Severity, str] = {"ok": "green", "note": "blue", "warning": "yellow", "error": "red"}
+from .words import count, seen
 
 
 async def doctor(context: Context, source: str, *, extend_retention: bool) -> None:
@@ -66,7 +61,4 @@ def _show(context: Context, finding: Finding) -> None:
         return
     if context.quiet and finding.severity not in ("warning", "error"):
         return
-    line = Text.assemble((f"{finding.severity:<8}", COLOURS[finding.severity]), f"{finding.check}: ")
-    context.out.print(line + Text(plain(finding.message)), soft_wrap=True)
-    if finding.remedy:
-        context.out.print(Text(f"        {plain(finding.remedy)}"), soft_wrap=True)
+    context.out.print(seen(finding.severity, finding.check, finding.message, finding.remedy), soft_wrap=True)

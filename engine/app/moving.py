@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
@@ -24,8 +25,9 @@ from .bill import Bill
 from .build import make_agent, opened
 from .configuration import SourceSettings
 from .context import Context
+from .exits import REFUSED
 from .listing import plan_values, print_plan
-from .words import amount, besides, count, facts, requests, share
+from .words import amount, besides, count, facts, requests, seen, share
 
 FILES_SHOWN = 5
 STDERR = 2
@@ -173,14 +175,19 @@ async def _target(context: Context, destination: Destination) -> restore_op.Targ
 def _show_plan(
     context: Context, result: restore_op.RestoreResult, forecast: restore_op.Forecast, bill: Bill
 ) -> None:
+    if any(one.severity == "error" for one in result.target):
+        context.exit_code = REFUSED
     if context.as_json:
         told = {**bill.values(forecast.account), "limit": forecast.limit}
-        context.json.line("plan", {**plan_values(result.plan), "forecast": told})
+        target = [dataclasses.asdict(one) for one in result.target]
+        context.json.line("plan", {**plan_values(result.plan), "forecast": told, "target": target})
         return
     print_plan(context, result.plan)
     asked = requests(result.requests)
     rows = [*bill.rows(forecast.account, forecast.limit), ("dry run", f"{asked} of these have been made")]
     context.out.print(facts(rows))
+    for one in result.target:
+        context.out.print(seen(one.severity, one.check, one.message, one.remedy), soft_wrap=True)
 
 
 def _json_result(context: Context, result: restore_op.RestoreResult) -> None:

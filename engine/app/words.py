@@ -11,6 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from ...agents.base import Severity
 from ..base.clock import to_datetime
 from ..base.units import format_seconds, format_size
 
@@ -19,6 +20,9 @@ GAP = 2
 
 NUMBERS = frozenset({"size", "new", "stored", "log extents", "transactions"})
 """Columns that are read from the right."""
+
+
+COLOURS: dict[Severity, str] = {"ok": "green", "note": "blue", "warning": "yellow", "error": "red"}
 
 
 def plain(text: str) -> str:
@@ -85,6 +89,12 @@ def facts(rows: Iterable[tuple[str, str]]) -> Table:
         if value:
             made.add_row(name, Text(plain(value)))
     return made
+
+
+def seen(severity: Severity, check: str, message: str, remedy: str) -> Text:
+    """What was found somewhere, and below it what to do."""
+    line = Text.assemble((f"{severity:<8}", COLOURS[severity]), f"{check}: {plain(message)}")
+    return line + Text(f"\n        {plain(remedy)}") if remedy else line
 
 
 def moment(micros: int | None) -> str:

@@ -22,7 +22,7 @@ import anyio
 from anyio import to_thread
 from anyio.abc import TaskGroup
 
-from ...agents.base import Agent, RestoreEnd, RestoreJob, StoredStream
+from ...agents.base import Agent, Observation, RestoreEnd, RestoreJob, StoredStream
 from ...agents.base import Goal as AgentGoal
 from ...agents.errors import AgentError
 from ...agents.existing import Existing, existing
@@ -36,7 +36,17 @@ from ...store.errors import StoreError
 from ...store.observe import ObservedStore, RequestCounts
 from ..base.costs import NOTHING, Account
 from ..base.errors import Damaged, NotFound, Refused
-from ..base.events import Emit, Finished, Phase, Progress, Started, StreamFinished, StreamStarted, Warned
+from ..base.events import (
+    Emit,
+    Finished,
+    Phase,
+    Progress,
+    Started,
+    StreamFinished,
+    StreamStarted,
+    Warned,
+    ignore,
+)
 from ..flow.budget import Budget, Share
 from ..flow.channel import Channel
 from ..flow.closing import closing
@@ -86,7 +96,7 @@ class RestoreResult:
     """*files* are what was written to a directory, beside *directories* and symbolic *links*; *end* is what an agent reached.
 
     *reused*: of the bytes *restored*, those that were taken from files that were replaced; a dry run does not know them.
-    *account* is what was asked of the store; *forecast*, of a dry run, what the restore would ask.
+    *account* is what was asked of the store; *forecast*, of a dry run, what the restore would ask, and *target* what its agent saw there.
     """
 
     plan: RestorePlan
@@ -100,6 +110,7 @@ class RestoreResult:
     forecast: Forecast | None = None
     directories: int = 0
     links: int = 0
+    target: tuple[Observation, ...] = ()
 
 
 async def plan(
@@ -208,7 +219,8 @@ def restore(
 
     *force* lets a directory's files be replaced, or an agent's target be other than empty; of a file that is there already, only what
     differs is fetched.  *dry_run* reads snapshots, and recipes that are stored as streams, and tells in the result's `forecast` what the
-    restore would ask of the store; without *to* that is one to an empty directory.  *output* is the file descriptor that a process prints
+    restore would ask of the store (without *to* that is one to an empty directory), in its `target` what an agent sees there, for which
+    it may read some streams that are small.  *output* is the file descriptor that a process prints
     to, by default our standard output.
     """
     if to is None and not dry_run:
@@ -365,8 +377,11 @@ class _Restore:
             tree = Tree()
             end: RestoreEnd | None = None
             forecast: Forecast | None = None
+            seen: tuple[Observation, ...] = ()
             if self.dry_run or self.to is None:
                 forecast = await self._forecast(repo, chosen, share)
+                if not isinstance(self.to, Path | Sequence | None):
+                    seen = await self._look_at(repo, chosen, share, self.to)
             else:
                 try:
                     async with (
@@ -378,7 +393,8 @@ class _Restore:
                         elif isinstance(self.to, Sequence):
                             await self._to_process(repo, chosen, tasks, fetch, self.to)
                         else:
-                            end = await self._to_agent(repo, chosen, tasks, fetch, self.to)
+                            async with self._job(repo, chosen, tasks, fetch, self.to) as job:
+                                end = await self.to.restore(job)
                 except (AgentError, BaseExceptionGroup) as error:
                     cause = root_cause(error)
                     if isinstance(cause, Damaged):
@@ -414,6 +430,7 @@ class _Restore:
                 forecast,
                 len(tree.directories),
                 len(tree.links),
+                seen,
             )
 
     async def _forecast(self, repo: Repository, chosen: RestorePlan, share: Share) -> Forecast:
@@ -633,9 +650,23 @@ class _Restore:
             await process.finish()
         fetch.emit(StreamFinished(self.series, record.name, record.size))
 
-    async def _to_agent(
+    async def _look_at(
+        self, repo: Repository, chosen: RestorePlan, share: Share, agent: Agent
+    ) -> tuple[Observation, ...]:
+        """What the restore would meet in *agent*'s server."""
+        fetch = _Fetch(self.series, ignore, self.budget, share, None)
+        seen: list[Observation] = []
+        async with anyio.create_task_group() as tasks, self._job(repo, chosen, tasks, fetch, agent) as job:
+            # An agent of somebody else may not know how to look.
+            if (look := getattr(agent, "examine_target", None)) is not None:
+                seen = [one async for one in look(job)]
+        return tuple(seen)
+
+    @asynccontextmanager
+    async def _job(
         self, repo: Repository, chosen: RestorePlan, tasks: TaskGroup, fetch: _Fetch, agent: Agent
-    ) -> RestoreEnd:
+    ) -> AsyncIterator[RestoreJob]:
+        """What *agent* is handed."""
         sources = _Sources(repo)
         base = _base(chosen)
         fetch.readers = max(1, getattr(agent, "readers", 1))  # an agent of somebody else may not know of it
@@ -666,7 +697,7 @@ class _Restore:
             )
 
         async with staging_directory(self.staging) as directory:
-            job = RestoreJob(
+            yield RestoreJob(
                 base=[stored(*one, number) for number, one in enumerate(base)],
                 logs=[stored(piece.entry.snapshot, piece.stream) for piece in chosen.logs],
                 position=position_of(chosen.base.snapshot.position),
@@ -681,7 +712,6 @@ class _Restore:
                 expect=fetch.expect,
                 emit_warning=lambda message: fetch.emit(Warned(self.series, message)),
             )
-            return await agent.restore(job)
 
 
 def _mode(at: int | None, goal: Goal | None, snapshot: str | None) -> str:

@@ -7,9 +7,13 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from strandline.agents.base import Observation, RestoreJob
+from strandline.agents.files import FilesAgent, FilesSettings
+from strandline.engine.app import moving
 
 from .conftest import Desk
 
@@ -332,6 +336,36 @@ def test_a_dry_run_restores_nothing(desk: Desk):
     assert desk.run("restore", "docs", "--dry-run", "--json").only("plan")["size"] > 0
     assert not (desk.root / "out").exists()
     assert not (desk.root / "copied").exists()
+
+
+def test_a_dry_run_says_what_the_target_would_refuse(desk: Desk, monkeypatch: pytest.MonkeyPatch):
+    class Occupied(FilesAgent):
+        async def examine_target(self, job: RestoreJob) -> AsyncIterator[Observation]:
+            yield Observation("ok", "connection", "It answers.")
+            yield Observation("error", "target", "It is not empty.", "Add --force.", {"databases": 1})
+
+    async def make_agent(settings: object) -> FilesAgent:
+        return Occupied(FilesSettings(target="copied"))
+
+    desk.plain_repository()
+    desk.run("backup", "docs")
+    monkeypatch.setattr(moving, "make_agent", make_agent)
+
+    said = desk.run("restore", "docs", "--dry-run", "--into", "copy", code=3).out.splitlines()
+    plan = desk.run("restore", "docs", "--dry-run", "--into", "copy", "--json", code=3).only("plan")
+
+    assert said[-3:] == [
+        "ok      connection: It answers.",
+        "error   target: It is not empty.",
+        "        Add --force.",
+    ]
+    assert plan["target"][1] == {
+        "severity": "error",
+        "check": "target",
+        "message": "It is not empty.",
+        "remedy": "Add --force.",
+        "facts": {"databases": 1},
+    }
 
 
 def test_a_file_is_replaced_only_when_forced(desk: Desk):

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
-from strandline.agents.base import RestoreEnd, RestoreJob, StoredStream
+from strandline.agents.base import Observation, RestoreEnd, RestoreJob, StoredStream
 from strandline.engine.base.errors import Refused
 from strandline.engine.base.events import Event, Progress
 from strandline.engine.plan.goal import Goal
@@ -54,6 +54,24 @@ async def job_of(repo: strandline.Repository, **options: Any) -> RestoreJob:
     await strandline.restore(repo, series="it", to=server, **options)
     (job,) = server.jobs
     return job
+
+
+async def test_a_dry_run_has_the_agent_look_at_its_target(repo: strandline.Repository) -> None:
+    class Observant(Server):
+        async def examine_target(self, job: RestoreJob) -> AsyncIterator[Observation]:
+            self.jobs.append(job)
+            sizes = [sum([len(block) async for block in stream.read()]) for stream in job.base]
+            yield Observation("note", "target", f"{sizes} bytes")
+
+    server = Observant()
+    result = await strandline.restore(repo, series="it", to=server, force=True, dry_run=True)
+
+    assert result.target == (Observation("note", "target", "[9] bytes"),)
+    assert result.restored == 0
+    (job,) = server.jobs
+    assert (job.force, len(job.logs)) == (True, 1)
+    assert (await strandline.restore(repo, series="it", to=Server(), dry_run=True)).target == ()
+    assert (await strandline.restore(repo, series="it", dry_run=True)).target == ()
 
 
 async def test_parts_come_without_the_log(repo: strandline.Repository) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-_ONE = {"are": "is", "have": "has", "lie": "lies", "were": "was", "belong": "belongs"}
+_ONE = {"are": "is", "have": "has", "lie": "lies", "were": "was"}
 
 
 def count(number: int, what: str, verb: str = "") -> str:

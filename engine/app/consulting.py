@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ...agents.words import count
 from ..base.errors import NoRepository
 from ..ops import doctor as doctor_op
 from ..ops.finding import Finding
@@ -10,7 +11,7 @@ from .bill import Bill
 from .build import make_agent, opened
 from .context import Context
 from .exits import UNWELL
-from .words import count, seen
+from .words import seen
 
 
 async def doctor(context: Context, source: str, *, extend_retention: bool) -> None:

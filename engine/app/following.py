@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.status import Status
 from rich.text import Text
 
+from ...agents.words import count
 from ..base.events import Event, Phase, Started, Stored, Warned
 from ..base.units import format_seconds, format_size
 from ..ops import follow as follow_op
@@ -19,7 +20,7 @@ from .build import make_agent, opened
 from .configuration import SourceSettings
 from .context import Context
 from .progress import ProgressReport, Report
-from .words import count, plain
+from .words import plain
 
 EVERY = 60.0
 """Seconds between two lines where there is no terminal."""

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from anyio import to_thread
 
+from ...agents.words import count
 from ..base.errors import Refused
 from ..base.secrets import SecretSource
 from ..base.units import format_size
@@ -24,7 +25,7 @@ from .build import make_key, opened, opened_place, opened_with, read_secret, wit
 from .configuration import RepositorySettings
 from .context import Context
 from .exits import DAMAGED
-from .words import count, facts, table
+from .words import facts, table
 
 
 @dataclass(frozen=True, slots=True)

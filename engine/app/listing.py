@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ...agents.tree import TREE, Tree
+from ...agents.words import count
 from ..base.clock import isoformat
 from ..base.units import format_seconds, format_size
 from ..format.names import snapshot_name
@@ -21,7 +22,7 @@ from .build import opened
 from .context import Context
 from .marking import mark_values, marks_table
 from .state import chain_of, chain_words, log_values, newest, show_state, warning_of
-from .words import besides, count, facts, moment, share, table
+from .words import besides, facts, moment, share, table
 
 STREAMS_SHOWN = 8
 LOGS_SHOWN = 20

@@ -15,6 +15,7 @@ from rich.console import Console
 from ...agents.base import Mode
 from ...agents.files import LEFT
 from ...agents.tree import Tree
+from ...agents.words import count
 from ...chunker.kernel import choose_kernel
 from ..base.clock import isoformat
 from ..base.errors import Refused
@@ -27,7 +28,7 @@ from .configuration import SourceSettings
 from .context import Context
 from .exits import REFUSED
 from .listing import plan_values, print_plan
-from .words import amount, besides, count, facts, requests, seen, share
+from .words import amount, besides, facts, requests, seen, share
 
 FILES_SHOWN = 5
 STDERR = 2

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from ...agents.words import count
 from ..base.clock import isoformat, system_now
 from ..format.snapshot import Snapshot
 from ..ops.restore import Survey
@@ -11,7 +12,7 @@ from ..plan.chain import Chain
 from ..plan.rollup import time_of
 from ..plan.windows import Window, age_warning, windows
 from .context import Context
-from .words import count, moment, table
+from .words import moment, table
 
 LOG_EXPIRY = "log_expiry"
 """The fact of a source that says for how many seconds its server keeps its log; "0": for ever."""

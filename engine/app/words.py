@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ...agents.base import Severity
+from ...agents.words import count
 from ..base.clock import to_datetime
 from ..base.units import format_seconds, format_size
 
@@ -116,11 +117,6 @@ def share(part: int, whole: int) -> str:
     if 0 < percent < 0.1:
         return f"{format_size(part)} (< 0.1 %)"
     return f"{format_size(part)} ({percent if part == whole else min(percent, 99.9):.1f} %)"
-
-
-def count(number: int, what: str) -> str:
-    """`1 stream`, `2 streams`."""
-    return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
 def besides(directories: int, links: int) -> str:

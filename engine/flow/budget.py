@@ -210,7 +210,8 @@ class Budget:
         if self.share.memory < least:
             need = BASE + jobs * (least + least // 7)
             raise Refused(
-                f"{format_size(memory)} of memory are too little for {jobs} operation(s) at the same time",
+                f"{format_size(memory)} of memory are too little"
+                + (f" for {jobs} operations at the same time" if jobs > 1 else ""),
                 hint=f"Allow at least {format_size(need)}, or fewer workers.",
             )
         self.cpu = anyio.CapacityLimiter(self.workers)

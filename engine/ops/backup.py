@@ -22,6 +22,7 @@ from anyio import to_thread
 
 from ...agents.base import Agent, Capture, CaptureRequest, Mode, SourceStream
 from ...agents.errors import AgentError, ChainBroken
+from ...agents.words import count
 from ...chunker.naming import make_namer
 from ...chunker.params import CutParams, default_params
 from ...store.errors import ObjectMissing, StoreError
@@ -544,7 +545,7 @@ class Backup:
         )
         if lost:
             self._warn(
-                f"{len(lost)} pack(s) that the index names are gone from the store: their data is stored again where this "
+                f"{count(len(lost), 'pack', 'are')} in the index, but gone from the store: what was there is stored again where this "
                 "backup has it; run `strandline check` to see which older snapshots have lost data"
             )
         else:  # what is lost must be out of the index before we look elsewhere

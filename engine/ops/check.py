@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 
 from anyio import to_thread
 
+from ...agents.words import count
 from ...store.errors import ObjectMissing, StoreError
 from ...store.observe import ObservedStore, RequestCounts
 from ..base.costs import NOTHING, Account
@@ -126,10 +127,10 @@ class _Check:
         if self.report.unnamed_packs:
             self._note(
                 "packs",
-                f"{self.report.unnamed_packs} pack(s) that no snapshot names: left by interrupted runs",
+                f"{count(self.report.unnamed_packs, 'pack')} that no snapshot names: left by interrupted runs",
             )
         seconds = time.monotonic() - began
-        verdict = "clean" if self.report.clean else f"{len(self.report.errors)} error(s)"
+        verdict = "clean" if self.report.clean else count(len(self.report.errors), "error")
         account = self.report.account = account_of(counts)
         requests = dict(account.requests)
         emit(Finished(self.repo.id, "check", seconds, 0, 0, 0, requests, result=verdict, account=account))
@@ -330,7 +331,7 @@ class _Check:
                         )
                 if missing:
                     # A hint to a missing pack would be believed by the next backup.
-                    self._error(info.name, f"names {missing} pack(s) that are not there")
+                    self._error(info.name, f"names {count(missing, 'pack')} not there")
             except ObjectMissing:
                 continue
             except Damaged as error:

@@ -18,6 +18,7 @@ from pathlib import Path
 from anyio import to_thread
 
 from ...agents.base import Agent, Position, Severity
+from ...agents.words import count
 from ...store.errors import ObjectMissing, StoreError
 from ...store.observe import ObservedStore, RequestCounts
 from ..base.clock import Now, system_now
@@ -151,7 +152,7 @@ def _examination(
             async for finding in findings:
                 report.findings.append(finding)
         seconds = time.monotonic() - began
-        verdict = "well" if not report.errors else f"{report.errors} error(s)"
+        verdict = "well" if not report.errors else count(report.errors, "error")
         account = account_of(counts)
         requests = dict(account.requests)
         emit(Finished(patient, "doctor", seconds, 0, 0, 0, requests, result=verdict, account=account))

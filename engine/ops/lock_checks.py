@@ -17,6 +17,7 @@ from itertools import islice
 import anyio
 
 from ...agents.base import Severity
+from ...agents.words import count
 from ...store.errors import ObjectMissing
 from ...store.retention import DAY, Retention
 from ..base.errors import Damaged
@@ -316,7 +317,8 @@ def _findings(survey: _Survey) -> Iterator[Finding]:
             yield Finding(severity, "object_lock", f"{message}: {found}.", remedy, facts | more)
     if not errors:
         message = (
-            f"What the {survey.snapshots} snapshot(s) of the last {days} need, {survey.objects} object(s), is locked until"
+            f"What the snapshots of the last {days} need ({count(survey.snapshots, 'snapshot')},"
+            f" {count(survey.objects, 'object')}) is locked until"
             f" {days} after each was taken, in {rule.mode} mode."
         )
         yield Finding("ok", "object_lock", message, facts=facts)
@@ -326,37 +328,37 @@ def _kinds(survey: _Survey, days: str) -> Iterator[tuple[Severity, _Found, str, 
     yield (
         "error",
         survey.short,
-        f"{survey.short.count} object(s) that snapshots of the last {days} need are not locked for long enough",
+        f"{count(survey.short.count, 'object', 'are')} not locked for long enough, and needed by snapshots of the last {days}",
         "Extend them: `strandline doctor --extend-retention`.",
     )
     yield (
         "error",
         survey.overwritten,
-        f"{survey.overwritten.count} pack(s) were overwritten: somebody else writes to this bucket",
+        f"{count(survey.overwritten.count, 'pack', 'were')} overwritten: somebody else writes to this bucket",
         "Take the credentials away that backups use, and restore as of a moment before: `strandline restore --as-of TIME`.",
     )
     yield (
         "error",
         survey.missing,
-        f"{survey.missing.count} object(s) that snapshots of the last {days} need are not there",
+        f"{count(survey.missing.count, 'object', 'are')} not there, and needed by snapshots of the last {days}",
         "If they were locked, they are still to be had: `strandline check --as-of TIME` with a moment before they were removed.",
     )
     yield (
         "warning",
         survey.milder,
-        f"{survey.milder.count} object(s) are locked in governance mode, which some may bypass, and compliance is configured",
+        f"{count(survey.milder.count, 'object', 'are')} locked in governance mode, which some may bypass, and compliance is configured",
         "They were written before; a lock in force keeps its mode.",
     )
     yield (
         "note",
         survey.unseen,
-        f"This key does not see which packs {survey.unseen.count} snapshot(s) need",
+        f"This key does not see which packs belong to {count(survey.unseen.count, 'snapshot')}",
         "Run it with a reader's key.",
     )
     yield (
         "note",
         survey.extended,
-        f"The retention of {survey.extended.count} object(s) was extended",
+        f"The retention of {count(survey.extended.count, 'object')} was extended",
         "",
     )
 

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 
 from anyio import to_thread
 
+from ...agents.words import count
 from ...store.errors import ObjectMissing
 from ..base.errors import Damaged
 from ..base.units import format_size
@@ -93,11 +94,13 @@ async def check_leases(patient: Patient) -> AsyncIterator[Finding]:
         else:
             alive += 1
     if abandoned:
-        message = f"{len(abandoned)} lease(s) were left by runs that were killed: {_some(abandoned)}."
+        message = (
+            f"{count(len(abandoned), 'lease', 'were')} left by runs that were killed: {_some(abandoned)}."
+        )
         remedy = "Nothing need be done for backups; removing what is no longer needed takes them over."
         yield Finding("note", "leases", message, remedy, {"abandoned": len(abandoned)})
     if unreadable:
-        message = f"{len(unreadable)} lease(s) cannot be read: {_some(unreadable)}."
+        message = f"{count(len(unreadable), 'lease')} cannot be read: {_some(unreadable)}."
         yield Finding(
             "warning", "leases", message, "When no backup runs, remove these objects.", {"names": unreadable}
         )

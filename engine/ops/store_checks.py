@@ -10,6 +10,7 @@ from contextlib import suppress
 
 import anyio
 
+from ...agents.words import count
 from ...store.base import Store
 from ...store.errors import StoreDenied, StoreError, StoreUnavailable
 from ..base.errors import Damaged
@@ -143,7 +144,8 @@ async def check_uploads(patient: Patient) -> AsyncIterator[Finding]:
         return
     oldest = min(abandoned, key=lambda upload: upload.begun)
     message = (
-        f"{len(abandoned)} upload(s) in parts were never ended, the oldest, of {oldest.key}, since {format_seconds(now - oldest.begun)}:"
+        f"{count(len(abandoned), 'upload', 'were')} begun in parts and never ended, the oldest,"
+        f" of {oldest.key}, since {format_seconds(now - oldest.begun)}:"
         " they take room that is paid for, and hold nothing."
     )
     remedy = (

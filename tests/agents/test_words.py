@@ -14,9 +14,7 @@ def test_one_is_one_and_others_are_several(number: int, words: str) -> None:
     assert count(number, "table") == words.rpartition(" ")[0]
 
 
-@pytest.mark.parametrize(
-    ("several", "one"), [("have", "has"), ("lie", "lies"), ("were", "was"), ("belong", "belongs")]
-)
+@pytest.mark.parametrize(("several", "one"), [("have", "has"), ("lie", "lies"), ("were", "was")])
 def test_a_verb_follows_its_number(several: str, one: str) -> None:
     assert (count(1, "x", several), count(3, "x", several)) == (f"1 x {one}", f"3 xs {several}")
 

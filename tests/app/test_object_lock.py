@@ -103,7 +103,7 @@ def test_what_was_written_before_object_lock_was_configured_is_found_and_locked(
     put_right = desk.run("doctor", "--extend-retention", "--json")
     well = desk.run("doctor").out
 
-    assert "need are not locked for long enough" in unwell
+    assert "not locked for long enough, and needed by" in unwell
     assert "strandline doctor --extend-retention" in unwell
     found = [line for line in put_right.lines if line.get("check") == "object_lock"]
     assert [line["severity"] for line in found] == ["note", "ok"]

@@ -6,8 +6,9 @@ import io
 
 import pytest
 from rich.console import Console
+from strandline.agents.words import count
 from strandline.engine.app.progress import ProgressReport
-from strandline.engine.app.words import amount, count, markup, plain, requests, share, table
+from strandline.engine.app.words import amount, markup, plain, requests, share, table
 from strandline.engine.base.events import (
     Event,
     Finished,

@@ -269,7 +269,7 @@ async def test_uploads_that_nobody_ends_are_named_with_how_to_end_them():
 
     assert found.severity == "warning"
     assert (
-        "1 upload(s) in parts were never ended, the oldest, of p/packs/old, since 55 h 33 min"
+        "1 upload was begun in parts and never ended, the oldest, of p/packs/old, since 55 h 33 min"
         in found.message
     )
     assert "abort-multipart-upload --bucket BUCKET --key 'p/packs/old' --upload-id 'id 1'" in found.remedy

@@ -51,7 +51,7 @@ async def test_it_says_that_all_is_locked_after_asking_for_each_lock_once(world)
     (found,) = await examine(world)
 
     assert found.severity == "ok"
-    assert "5 snapshot(s) of the last 14 days" in found.message
+    assert "of the last 14 days need (5 snapshots, " in found.message
     assert found.facts["objects"] == len(locked(world))
     assert sorted(world.asked()) == sorted(["", *locked(world)])
 
@@ -122,7 +122,7 @@ async def test_what_was_overwritten_or_removed_is_an_attack_or_a_loss(world, che
 
     overwritten, missing = await examine(world)
 
-    assert "were overwritten" in overwritten.message and pack in overwritten.message
+    assert "was overwritten" in overwritten.message and pack in overwritten.message
     assert "--as-of" in overwritten.remedy
     assert "are not there" in missing.message and other in missing.message
 
@@ -146,7 +146,7 @@ async def test_a_writers_key_says_what_it_does_not_see(world, monkeypatch):
     note, well = await examine(world, key=WRITER)
 
     assert (note.severity, well.severity) == ("note", "ok")
-    assert snapshot.id in note.message and "1 snapshot(s)" in note.message
+    assert snapshot.id in note.message and "1 snapshot:" in note.message
     assert "reader's key" in note.remedy
 
 

@@ -199,7 +199,7 @@ async def test_the_doctor_finds_a_hole_in_a_chain(world):
 
         (found,) = await examine(world)
 
-        assert found.severity == "error" and "are not there" in found.message
+        assert found.severity == "error" and "not there" in found.message
         lost = victim if victim == loose else series_prefix("s") + tails[-1]
         assert lost.rpartition("-")[2] in found.message
         versions = world.bucket.versions[victim]

@@ -25,6 +25,9 @@ from .state import chain_of, chain_words, log_values, newest, show_state, warnin
 from .words import besides, facts, moment, share, table
 
 STREAMS_SHOWN = 8
+_BYTES = frozenset({"innodb_page_size", "max_allowed_packet", "page_size"})
+"""Facts of sources that are sizes."""
+
 LOGS_SHOWN = 20
 """Logs of one full that have a line each."""
 
@@ -160,12 +163,21 @@ async def show(context: Context, snapshot: str) -> None:
         ("took", format_seconds(statistics.seconds)),
         ("made by", one.client),
         ("besides", besides(len(tree.directories), len(tree.links))),
-        *((name, value) for name, value in one.facts.items() if name != TREE),
+        *((name, with_unit(name, value)) for name, value in one.facts.items() if name != TREE),
         *(("warning", words) for words in (*one.warnings, warning_of(found) if found and is_last else "")),
     ]
     context.out.print(facts(rows))
     context.out.print()
     context.out.print(_streams_table(one))
+
+
+def with_unit(name: str, value: str) -> str:
+    """A source's fact, in the words of its vendor, but numbers with their units."""
+    if not value.isdecimal():
+        return value
+    if name == "log_expiry":
+        return format_seconds(float(value)) if int(value) else "never"
+    return format_size(int(value)) if name in _BYTES else value
 
 
 def _streams_table(one: Snapshot) -> Any:

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.markup import escape
-from rich.table import Table
 from rich.text import Text
 
 from ...agents.base import Severity
@@ -56,7 +55,9 @@ class Listing:
                 columns.remove(name)
         picked = [[row[self.columns.index(name)] for name in columns] for row in self.rows]
         if self._width(columns, widths) <= options.max_width:
-            yield self._table(columns, picked)
+            yield _line(columns, columns, widths, style="bold")
+            for row in picked:
+                yield _line(row, columns, widths)
             return
         for number, row in enumerate(picked):
             if number:
@@ -67,29 +68,38 @@ class Listing:
     def _width(columns: Sequence[str], widths: Mapping[str, int]) -> int:
         return sum(widths[name] for name in columns) + GAP * (len(columns) - 1)
 
-    @staticmethod
-    def _table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
-        made = Table(box=None, pad_edge=False, padding=(0, GAP, 0, 0))
-        for column in columns:
-            made.add_column(column, justify="right" if column in NUMBERS else "left", no_wrap=True)
-        for row in rows:
-            made.add_row(*map(Text, row))
-        return made
+
+def _line(cells: Iterable[str], columns: Sequence[str], widths: Mapping[str, int], style: str = "") -> Text:
+    """One row; whoever reads it from a file or a pipe finds no blanks at its end."""
+    padded = []
+    for name, cell in zip(columns, cells, strict=True):
+        blanks = " " * (widths[name] - cell_len(cell))
+        padded.append(blanks + cell if name in NUMBERS else cell + blanks)
+    return Text((" " * GAP).join(padded).rstrip(), style, no_wrap=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """Names and values.  A value that is too long for the terminal goes on below itself."""
+
+    rows: Sequence[tuple[str, str]]
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        width = max((cell_len(name) for name, _ in self.rows), default=0) + GAP
+        room = max(options.max_width - width, 10)
+        for name, value in self.rows:
+            for number, line in enumerate(Text(value).wrap(console, room, overflow="fold")):
+                line.rstrip()
+                yield Text((name if number == 0 else "").ljust(width)) + line
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[str]], spare: Sequence[str] = ()) -> Listing:
-    return Listing(columns, [[plain(cell) for cell in row] for row in rows], spare)
+    return Listing(columns, [[plain(cell).replace("\n", " ") for cell in row] for row in rows], spare)
 
 
-def facts(rows: Iterable[tuple[str, str]]) -> Table:
+def facts(rows: Iterable[tuple[str, str]]) -> Facts:
     """Names and values, one a line; empty values are left out."""
-    made = Table.grid(padding=(0, 2))
-    made.add_column(no_wrap=True)
-    made.add_column(overflow="fold")
-    for name, value in rows:
-        if value:
-            made.add_row(name, Text(plain(value)))
-    return made
+    return Facts([(name, plain(value)) for name, value in rows if value])
 
 
 def seen(severity: Severity, check: str, message: str, remedy: str) -> Text:

@@ -7,8 +7,9 @@ import io
 import pytest
 from rich.console import Console
 from strandline.agents.words import count
+from strandline.engine.app.listing import with_unit
 from strandline.engine.app.progress import ProgressReport
-from strandline.engine.app.words import amount, markup, plain, requests, share, table
+from strandline.engine.app.words import amount, facts, markup, plain, requests, share, table
 from strandline.engine.base.events import (
     Event,
     Finished,
@@ -200,6 +201,44 @@ def test_where_even_these_do_not_fit_each_row_takes_several_lines():
     assert lines[0].split() == ["snapshot", IDS[0]]
     assert lines[5].split() == ["position", "binlog.000001:123456"]
     assert lines[7].split() == ["snapshot", IDS[1]]
+
+
+def test_no_line_ends_with_blanks():
+    for width in (40, 80, 200, 4000):
+        rows = [("one", "shop", "", "1 B", "", ""), *ROWS]
+        console = Console(file=io.StringIO(), width=width)
+        console.print(table(("snapshot", "source", "time", "size", "new", "position"), rows))
+        console.print(facts([("name", "short"), ("because", 30 * "long words "), ("none", "")]))
+        assert all(line == line.rstrip() for line in console.file.getvalue().splitlines())
+
+
+def test_a_value_that_is_too_long_goes_on_below_itself():
+    console = Console(file=io.StringIO(), width=24)
+    console.print(facts([("a", "one two three four five"), ("longer", "x" * 20), ("c", "[bold]1\n2")]))
+
+    assert console.file.getvalue().splitlines() == [
+        "a       one two three",
+        "        four five",
+        "longer  xxxxxxxxxxxxxxxx",
+        "        xxxx",
+        "c       [bold]1",
+        "        2",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("innodb_page_size", "16384", "16.0 KiB"),
+        ("max_allowed_packet", "1073741824", "1.0 GiB"),
+        ("log_expiry", "864000", "240 h 00 min"),
+        ("log_expiry", "0", "never"),
+        ("server_id", "16384", "16384"),
+        ("max_allowed_packet", "much", "much"),
+    ],
+)
+def test_numbers_among_a_sources_facts_have_units(name, value, said):
+    assert with_unit(name, value) == said
 
 
 def test_a_share_is_odd_only_where_things_are():

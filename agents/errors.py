@@ -41,7 +41,7 @@ class SourceUnreachable(AgentError):
 class AccessDenied(AgentError):
     """The database refuses our user, password or rights."""
 
-    hint = "Check user and password of this source, and the rights that the README lists."
+    hint = "Check `user` and `password`, and the rights that the README lists."
 
 
 class SourceRefused(AgentError):

@@ -5,8 +5,8 @@ from __future__ import annotations
 import dataclasses
 import os
 import re
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from typing import Any
 
 import anyio
@@ -20,7 +20,7 @@ from ...store.observe import ObservedStore, Request
 from ...store.retry import RetryingStore
 from ...store.throttle import ThrottledStore
 from ...store.urls import is_s3, open_store
-from ..base.errors import NoKey, NoRepository, NotFound, Refused
+from ..base.errors import NoKey, NoRepository, NotFound, Refused, RepositoryExists
 from ..base.secrets import Secret, SecretSource
 from ..ops.open import open_repository
 from ..repo.keys import Key
@@ -96,7 +96,8 @@ async def make_key(settings: RepositorySettings) -> Key:
     if settings.key_file:
         return await to_thread.run_sync(Key.file, settings.key_file)
     if settings.passphrase is not None:
-        return Key.passphrase(await read_secret(settings.passphrase))
+        with _naming("passphrase", f"of the repository {settings.url}"):
+            return Key.passphrase(await read_secret(settings.passphrase))
     return Key.none()
 
 
@@ -106,24 +107,36 @@ async def make_agent(settings: SourceSettings) -> Agent:
         raise Refused(settings.missing)
     settings_class, agent_class = await to_thread.run_sync(agent_classes, settings.kind)
     build: Any = agent_class
-    made: Agent = build(msgspec.convert(await _with_secrets(settings.options), settings_class))
+    options = await _with_secrets(settings.options, f"of the {settings.what} {settings.name}")
+    made: Agent = build(msgspec.convert(options, settings_class))
     return made
 
 
-async def _with_secrets(options: Mapping[str, Any]) -> dict[str, Any]:
+async def _with_secrets(options: Mapping[str, Any], of: str, above: str = "") -> dict[str, Any]:
+    """*of*: whose they are, in words; *above*: the key that they stand below, and a dot."""
     read: dict[str, Any] = {}
     for key, value in options.items():
         if isinstance(value, SecretSource):
-            read[key] = (await read_secret(value)).value
+            with _naming(above + key, of):
+                read[key] = (await read_secret(value)).value
         else:
-            read[key] = await _with_secrets(value) if isinstance(value, dict) else value
+            read[key] = await _with_secrets(value, of, f"{above}{key}.") if isinstance(value, dict) else value
     return read
+
+
+@contextmanager
+def _naming(key: str, of: str) -> Iterator[None]:
+    """Say which secret it is that cannot be had within."""
+    try:
+        yield
+    except Refused as error:
+        raise Refused(f"`{key}` {of}: {error}", hint=error.hint) from error
 
 
 @asynccontextmanager
 async def opened_place(settings: RepositorySettings) -> AsyncIterator[Store]:
     """The store of the repository, with patience and within its limits; reads its secrets now."""
-    options = await _with_secrets(settings.options)
+    options = await _with_secrets(settings.options, f"of the repository {settings.url}")
     store: Store = await to_thread.run_sync(open_store, settings.url, options)
     if settings.requests or settings.request_limit or settings.upload_limit or settings.download_limit:
         store = ThrottledStore(
@@ -138,6 +151,8 @@ async def opened_place(settings: RepositorySettings) -> AsyncIterator[Store]:
         yield store
     except NoRepository as error:
         raise NoRepository(f"there is no repository at {settings.url}") from error
+    except RepositoryExists as error:
+        raise RepositoryExists(f"there is a repository already at {settings.url}") from error
     finally:
         with anyio.CancelScope(shield=True):
             await store.aclose()

@@ -105,7 +105,7 @@ class FollowSettings:
 
 @dataclass(frozen=True, slots=True)
 class SourceSettings:
-    """A source or a target.  *options* are its agent's settings, a `SecretSource` in place of every secret.
+    """A source or a target (*what*).  *options* are its agent's settings, a `SecretSource` in place of every secret.
 
     *missing* says what has to be installed before it can be used.
     """
@@ -120,6 +120,7 @@ class SourceSettings:
     staging: Path | None = None
     missing: str = ""
     follow: FollowSettings = FollowSettings()
+    what: str = "source"
 
 
 @dataclass(frozen=True, slots=True)

@@ -324,6 +324,7 @@ class _Reader(TableReader):
             staging,
             missing,
             self._follow(found.follow or {}, (*where, "follow")),
+            section.removesuffix("s"),
         )
 
     def _follow(self, table: Table, where: KeyPath) -> FollowSettings:

@@ -49,6 +49,12 @@ class NoRepository(Refused):
     hint = "Check the place, or make a repository there with `strandline init`."
 
 
+class RepositoryExists(Refused):
+    """There is a repository at that place already."""
+
+    hint = "Choose another place, or use the one that is there."
+
+
 class NotFound(Refused):
     """No such snapshot, source or stream."""
 

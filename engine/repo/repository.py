@@ -21,7 +21,7 @@ from ...store.base import Capabilities, ReadStore, Store
 from ...store.errors import ObjectExists
 from ...store.retention import retaining
 from ..base.clock import Now, isoformat, system_now
-from ..base.errors import NoRepository, Refused, WrongKey
+from ..base.errors import NoRepository, Refused, RepositoryExists, WrongKey
 from ..format.aead import Encryption, Reader
 from ..format.config import (
     FORMAT,
@@ -203,9 +203,7 @@ async def create_repository(
     What the store's server can do is found out, and stands in the configuration that is returned.
     """
     async for _ in store.scan(CONFIG):
-        raise Refused(
-            "there is a repository already", hint="Choose another place, or use the one that is there."
-        )
+        raise RepositoryExists("there is a repository already")
     if (encryption == "none") != (key.kind == "none"):
         raise Refused("encryption needs a passphrase or a key file, and `none` needs neither")
     if (locks := retaining(store)) is not None:

@@ -92,6 +92,28 @@ async def test_a_secret_must_be_there(tmp_path, monkeypatch):
         await read_secret(SecretSource(file=str(tmp_path / "none")))
 
 
+@pytest.mark.parametrize(
+    ("of", "options", "said"),
+    [
+        ("source", {"password": SecretSource(env="NOT_THERE")}, "`password` of the source shop: a secret"),
+        ("target", {"env": {"P": SecretSource(env="NOT_THERE")}}, "`env.P` of the target shop: a secret"),
+        ("target", {"password": SecretSource(command="false")}, "`password` of the target shop: the command"),
+    ],
+)
+async def test_a_secret_that_cannot_be_had_is_named(monkeypatch, of, options, said):
+    monkeypatch.delenv("NOT_THERE", raising=False)
+    kind = "command" if "env" in options else "mysql"
+    with pytest.raises(Refused, match=said) as caught:
+        await make_agent(SourceSettings("shop", kind, options, what=of))
+    assert "NOT_THERE" in caught.value.hint or "command" in said
+
+
+async def test_a_repositorys_passphrase_that_cannot_be_had_is_named(tmp_path):
+    settings = RepositorySettings("/r", SecretSource(file=str(tmp_path / "none")))
+    with pytest.raises(Refused, match="`passphrase` of the repository /r: cannot read the secret file"):
+        await make_key(settings)
+
+
 async def test_a_key_is_what_the_settings_say(tmp_path):
     file = tmp_path / "key"
     file.write_text(64 * "0" + "\n")

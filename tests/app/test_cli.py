@@ -88,7 +88,8 @@ def test_a_repository_is_made_where_the_argument_says(desk: Desk):
     assert "Made a repository at ./elsewhere." in desk.run("init", "./elsewhere", "--encryption", "none").out
     assert "No snapshot is stored." in desk.run("snapshots", "--repo", "./elsewhere").out
     assert (
-        "there is a repository already" in desk.run("init", "./elsewhere", "--encryption", "none", code=3).err
+        "there is a repository already at ./elsewhere"
+        in desk.run("init", "./elsewhere", "--encryption", "none", code=3).err
     )
 
 

@@ -37,6 +37,7 @@ def test_everything_has_its_place():
     assert (shop.kind, shop.repository, shop.grain, shop.staging) == ("mysql", "main", 8192, Path("/var/tmp"))
     assert shop.options == {"password": SecretSource(env="SHOP"), "port": 3307}
     assert found.target("fresh").options == {"password": SecretSource(command="pass shop")}
+    assert (shop.what, found.target("fresh").what) == ("source", "target")
     assert found.memory == 1 << 30
     assert found.repository() == RepositorySettings("/r")
 

@@ -106,15 +106,18 @@ class MySQLConnection:
             return await self._execute(statement, values)
 
     async def _execute(self, statement: str, values: Sequence[object]) -> list[dict[str, Any]]:
-        words = ""
         try:
             with anyio.fail_after(self.settings.statement_timeout), in_our_words(self.settings):
                 async with self.raw.cursor(_QuietCursor) as cursor:
                     await cursor.execute(statement, values or None)
                     return list(await cursor.fetchall())
         except TimeoutError:
-            words = f"{statement.split()[0]} took more than {self.settings.statement_timeout:.0f} s"
-        raise SourceUnreachable(f"the server does not answer: {words}", server=self.settings.place)
+            pass
+        raise SourceUnreachable(
+            f"the server does not answer: {statement.split()[0]} took more than {self.settings.statement_timeout:g} s",
+            hint=SLOW,
+            server=self.settings.place,
+        )
 
     async def one(self, statement: str, values: Sequence[object] = ()) -> dict[str, Any]:
         """The first row; empty if there is none."""
@@ -189,6 +192,10 @@ def _tls(settings: MySQLSettings) -> ssl.SSLContext | None:
 RIGHTS = (
     "GRANT SELECT, SHOW VIEW, TRIGGER, EVENT, RELOAD, LOCK TABLES, PROCESS, REPLICATION SLAVE and BINLOG MONITOR (MySQL: REPLICATION"
     " CLIENT) ON *.* to the backup user.  Who restores needs ALL ON *.* WITH GRANT OPTION."
+)
+SLOW = (
+    "Where there are very many tables, the catalogue takes long: raise `statement_timeout` (seconds).  Else see what the server is waiting"
+    " for: SHOW PROCESSLIST."
 )
 _REFUSED, _LACKS = (1044, 1045, 1698), (1142, 1143, 1227, 1370)
 _GONE = (2002, 2003, 2006, 2013, 2055, 1053, 1927)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import anyio
+import msgspec
 import pytest
 from strandline.agents.binlog_client import dump_log
 from strandline.agents.errors import SourceUnreachable
@@ -43,3 +44,13 @@ def test_a_connection_that_was_reset_is_a_server_that_went_away(uvloop: bool) ->
                 await anext(dump_log(other, "b.000001", 4, server_id=0))
 
     anyio.run(ask, backend_options={"use_uvloop": uvloop})
+
+
+async def test_a_statement_that_takes_too_long_says_what_can_be_done() -> None:
+    async with running_server(quick=True) as server:
+        hasty = msgspec.structs.replace(settings_of(server), statement_timeout=0.2)
+        async with connected(hasty) as connection:
+            with pytest.raises(SourceUnreachable, match=r"SELECT took more than 0\.2 s") as slow:
+                await connection.execute("SELECT SLEEP(60)")
+
+    assert "raise `statement_timeout`" in slow.value.hint

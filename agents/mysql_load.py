@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import subprocess
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import anyio
@@ -53,8 +53,6 @@ class Target:
     choice: Choice = EVERYTHING
     lenient: bool = False
     """May a session of ours make tables that the source took with innodb_strict_mode off?"""
-    turn: anyio.Lock = field(default_factory=anyio.Lock)
-    """Held by whoever of several uses *connection*."""
 
     @property
     def mariadb(self) -> bool:
@@ -175,8 +173,7 @@ async def _load_one(target: Target, stream: StoredStream, tables: _Structures | 
     lock = lock_name(stream.name)
     if journal is not None:
         # What an interrupted restore sent last may still be carried out, though its client is gone.
-        async with target.turn:
-            await wait_for_lock(target.connection, stream.name)
+        await wait_for_lock(target.connection, stream.name)
     lead = f"DO GET_LOCK('{lock}', 0);\n".encode()
     if target.job.resume:
         lead += await _make_room(target, stream, tables)
@@ -213,8 +210,7 @@ async def _feed_session(target: Target, name: str, lead: bytes, stream: StoredSt
 async def _ask_whether_there(target: Target, error: ToolFailed) -> None:
     """A client may say nothing, or anything, when its server dies; the server's silence says it."""
     try:
-        async with target.turn:
-            await target.connection.one("SELECT 1")
+        await target.connection.one("SELECT 1")
     except SourceUnreachable:
         raise SourceUnreachable(f"the target went away: {error}") from error
 

@@ -7,10 +7,9 @@ backup names only packs of its own: it writes its packs and the snapshot, and no
 
 from __future__ import annotations
 
-import tempfile
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeAlias
@@ -47,7 +46,7 @@ from ..flow.budget import Budget, Share
 from ..flow.closing import closing
 from ..flow.ingest import IngestContext, ingest, settle
 from ..flow.recipes import RecipeBuilder
-from ..format.names import PACKS, domain_of, pack_name, parse_pack, parse_snapshot, utc_micros, utc_text
+from ..format.names import PACKS, domain_of, pack_name, parse_pack, utc_micros, utc_text
 from ..format.snapshot import PositionRecord, Snapshot, Statistics, StreamRecord
 from ..plan.segments import LARGEST
 from ..repo.compress import Policy
@@ -57,18 +56,30 @@ from ..repo.merging import WORK, Merged, delete_all, merge_segments
 from ..repo.renewal import Renewal
 from ..repo.repository import Repository
 from ..repo.session import Session, writing
-from ..repo.snapshots import SnapshotName, commit_snapshot, looks_back, named
+from ..repo.snapshots import SnapshotName, commit_snapshot
+from .history import (
+    CONTINUES,
+    CUTS,
+    DOMAIN_OF,
+    NEWEST,
+    History,
+    encode_cuts,
+    end_before_full,
+    goes_on,
+    look_back,
+)
 from .operation import Operation, account_of, root_cause, source_failure
 from .records import extent_record, position_of, position_record, source_record
 from .retention import lock_full, lock_log
 from .rolling import due, roll_up
+from .staging import staging_directory
 
 CLIENT = "strandline 0.1.0"
 AT_A_LOOK = 2000
 """Packs whose presence one full looks at: two requests of a store that lists a thousand names at a time."""
 
-NEWEST, CUTS, DOMAIN_OF, LOOKED = "newest", "cuts", "domain", "looked"
-"""Kinds of hints: a series' newest snapshot's name, its last full's cuts, its dedup domain; a domain's pack that a look ended with."""
+LOOKED = "looked"
+"""A kind of hint: a domain's pack that a look ended with."""
 
 LONG_RUN = 3600.0
 """Seconds after which even a run without a lease checks its packs: it may have been suspended."""
@@ -127,30 +138,8 @@ class _Tally:
 Stored: TypeAlias = tuple[SourceStream, CutParams, RecipeBuilder]
 """A stream that has been read to its end, and all that the snapshot will say of it."""
 
-CONTINUES = "continues"
-"""The fact of a full that names, as `<utc>-<id>`, the snapshot that the log stored before it ends with."""
-
 LONGEST = 256 << 10
 """Bytes of the longest chunk that memory is reckoned with."""
-
-Cuts: TypeAlias = dict[tuple[str, str, int], tuple[str, int]]
-"""(rule, mean) that streams were cut with, by name, kind and page size."""
-
-
-@dataclass(frozen=True, slots=True)
-class History:
-    """What the series has so far.  *newest* is its last name, *chain* the snapshot that a log would continue: its newest, if that has a
-    position; *number* the newest one's.  *full* and *base* are the id of the full that a log would belong to, and the `<utc>` in its name;
-    *cuts* those of the last full.  *stored* names, as `<utc>-<id>`, the snapshot that the stored log ends with: *chain*, or, where that
-    is a full, the one before it."""
-
-    newest: SnapshotName | None = None
-    chain: Snapshot | None = None
-    number: int = 0
-    full: str = ""
-    base: str = ""
-    cuts: Cuts = field(default_factory=dict)
-    stored: str = ""
 
 
 def backup(
@@ -274,7 +263,7 @@ class Backup:
         """A log goes on where the last one ended, also if a full was taken since: what lies between could not be restored to otherwise."""
         assert history.chain is not None
         # Whoever knows what the series has sees to that themselves.
-        before = None if self.history is not None else await self._before(repo, history)
+        before = None if self.history is not None else await end_before_full(repo, self.series, history)
         if before is not None:
             try:
                 return await self._capture(repo, history, share, tally, None, started, began, since=before)
@@ -286,77 +275,13 @@ class Backup:
                 self._warn(f"what was logged between {before.text} and the last full is not stored: {cause}")
         return await self._capture(repo, history, share, tally, None, started, began)
 
-    async def _before(self, repo: Repository, history: History) -> PositionRecord | None:
-        """Where the stored log ends, if that is before the full that was taken last."""
-        chain = history.chain
-        if chain is None or chain.mode != "full" or chain.position is None:
-            return None
-        utc, _, id = history.stored.rpartition("-")
-        if not utc or id == chain.id:
-            return None
-        try:
-            end = (await repo.load(named(self.series, utc, id))).position
-        except (ObjectMissing, Damaged):
-            return None
-        return end if _goes_on(end, chain.position) else None
-
     def _warn(self, message: str) -> None:
         self.warnings.append(message)
         self.emit(Warned(self.series, message))
 
     async def look_back(self, repo: Repository, now: int) -> History:
-        """What the series has.  Look back no further than is needed: a series may have a name for each minute of years."""
-        last: SnapshotName | None = None
-        seen: set[str] = set()
-        for since in looks_back(now, await self._known(repo)):
-            names = await repo.recent(self.series, since)
-            last = names[-1] if names else last
-            unseen = [name for name in names if name.name not in seen]
-            found = await self._newest(repo.load_recent if since else repo.load, unseen)
-            if found is not None:
-                return await self._history_of(repo, last, *found)
-            seen |= {name.name for name in names}
-        return History(last)
-
-    async def _known(self, repo: Repository) -> str:
-        """The `<utc>` of a snapshot that we saw here before."""
-        parts = parse_snapshot((await repo.hints.get(NEWEST, self.series)).decode(errors="replace"))
-        return parts[1] if parts is not None and parts[0] == self.series else ""
-
-    async def _history_of(
-        self, repo: Repository, last: SnapshotName | None, name: SnapshotName, newest: Snapshot
-    ) -> History:
-        chain = newest if newest.position else None
-        here = f"{name.utc}-{newest.id}"
-        if newest.mode == "full" or not newest.base:
-            stored = newest.facts.get(CONTINUES, here)
-            return History(last, chain, newest.number, newest.id, name.utc, _cuts(newest), stored)
-        if self.mode == "log":
-            return History(last, chain, newest.number, newest.base, newest.base_utc, stored=here)
-        # Its cuts are remembered here, as a rule; else the full is read, and looked for if a client wrote the log that did not say
-        # where it is.
-        cuts = _decode_cuts(await repo.hints.get(CUTS, self.series), newest.base)
-        if cuts is None:
-            if newest.base_utc:
-                names = [named(self.series, newest.base_utc, newest.base)]
-            else:
-                names = [name for name in await repo.snapshots(self.series) if name.id == newest.base]
-            found = await self._newest(repo.load, names)
-            cuts = _cuts(found[1]) if found else {}
-        return History(last, chain, newest.number, newest.base, newest.base_utc, cuts, here)
-
-    async def _newest(
-        self, load: Callable[[SnapshotName], Awaitable[Snapshot]], names: Sequence[SnapshotName]
-    ) -> tuple[SnapshotName, Snapshot] | None:
-        """The newest of *names* that can be read: one that is damaged, or planted, must not stop the series."""
-        for name in reversed(names):
-            try:
-                return name, await load(name)
-            except ObjectMissing:
-                continue
-            except Damaged as error:
-                self._warn(f"snapshot {name.id} cannot be read and is passed over: {error}")
-        return None
+        """What the series has."""
+        return await look_back(repo, self.series, now, mode=self.mode, warn=self._warn)
 
     async def _capture(
         self,
@@ -429,7 +354,7 @@ class Backup:
             merged = await self._merge(repo, session, lease, lost, share)
             finished = self.now()
             position = position_record(end.position)
-            if self.mode == "full" and history.chain and _goes_on(history.chain.position, position):
+            if self.mode == "full" and history.chain and goes_on(history.chain.position, position):
                 self.facts = {**self.facts, CONTINUES: history.stored}
             snapshot = Snapshot(
                 id=random_id(),
@@ -503,7 +428,7 @@ class Backup:
                 await merged.settle(repo.store)
             await repo.hints.put(NEWEST, self.series, name.encode())
             if self.mode == "full":
-                await repo.hints.put(CUTS, self.series, _encode_cuts(snapshot))
+                await repo.hints.put(CUTS, self.series, encode_cuts(snapshot))
                 await repo.hints.put(DOMAIN_OF, self.series, self.domain.encode())
         if index is not None:
             with suppress(lmdb.Error):
@@ -646,23 +571,6 @@ async def _all_stored(repo: Repository, packs: set[PackId]) -> bool:
     return True
 
 
-def _cuts(full: Snapshot) -> Cuts:
-    return {(one.name, one.kind, one.page_size): (one.rule, one.mean) for one in full.streams}
-
-
-def _encode_cuts(full: Snapshot) -> bytes:
-    return msgspec.msgpack.encode((full.id, _cuts(full)))
-
-
-def _decode_cuts(hint: bytes, full: str) -> Cuts | None:
-    """The cuts of *full*, if the hint is about it."""
-    try:
-        ident, cuts = msgspec.msgpack.decode(hint, type=tuple[str, Cuts])
-    except (msgspec.MsgspecError, ValueError):
-        return None
-    return cuts if ident == full else None
-
-
 _FAR = "9000"
 """A name beyond this year is nobody's clock."""
 
@@ -679,13 +587,6 @@ def _not_back(chain: Snapshot | None, time: int | None) -> int | None:
     if chain is None or time is None:
         return time
     return max(time, chain.finished if chain.time is None else chain.time)
-
-
-def _goes_on(here: PositionRecord | None, there: PositionRecord | None) -> bool:
-    """Is *there* later on the timeline of *here*?"""
-    if here is None or there is None:
-        return False
-    return here.timeline == there.timeline and here.order < there.order
 
 
 def _check_continuity(since: PositionRecord | None, streams: Sequence[SourceStream]) -> None:
@@ -711,21 +612,3 @@ def _broken(gone: Sequence[str]) -> str:
         f"the chain that this log backup continues lacks what it needs, or somebody overwrote it: {gone[0]}{more}; take a full backup, "
         "and run `strandline check`: if this is an attack, what was locked is restored with `--as-of`"
     )
-
-
-@asynccontextmanager
-async def staging_directory(base: Path | None) -> AsyncIterator[Path]:
-    """A directory of the agent's own, gone afterwards whatever happens."""
-    try:
-        holder = await to_thread.run_sync(lambda: tempfile.TemporaryDirectory(prefix="strandline-", dir=base))
-    except OSError as error:
-        raise Refused(
-            f"cannot make a staging directory: {error.strerror}",
-            hint="Name a directory with room that this user may write to as `staging`.",
-            place=str(base or tempfile.gettempdir()),
-        ) from error
-    try:
-        yield Path(holder.name)
-    finally:
-        with anyio.CancelScope(shield=True):
-            await to_thread.run_sync(holder.cleanup)

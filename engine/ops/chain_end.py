@@ -26,7 +26,8 @@ from ..format.snapshot import PositionRecord, Snapshot
 from ..plan.chain import Order
 from ..repo.repository import Repository
 from ..repo.snapshots import SnapshotName, list_loose, load_loose, looks_back
-from .backup import Backup, BackupResult, History
+from .backup import Backup, BackupResult
+from .history import History
 
 FULLS = 16
 """Snapshots among which the last log before a full is looked for."""

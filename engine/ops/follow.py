@@ -49,10 +49,11 @@ from ..format.snapshot import Snapshot
 from ..plan.windows import BROKEN
 from ..repo.compress import Policy
 from ..repo.repository import Repository
-from .backup import Backup, BackupResult, staging_directory
+from .backup import Backup, BackupResult
 from .chain_end import ChainEnd
 from .operation import Operation, root_cause, source_failure
 from .rolling import due, roll_up
+from .staging import staging_directory
 
 OnGap: TypeAlias = Literal["stop", "full"]
 

@@ -68,10 +68,11 @@ from ..repo.repository import Repository
 from ..repo.rollups import Rollup
 from ..repo.snapshots import Catalogue
 from .aim import aim_of
-from .backup import DOMAIN_OF, staging_directory
 from .forecast import Reads
+from .history import DOMAIN_OF
 from .operation import Operation, account_of, root_cause, source_failure
 from .records import extent_of, position_of
+from .staging import staging_directory
 
 Target: TypeAlias = Path | Agent | Sequence[str]
 """A directory, an agent built for the server to restore into, or a command that reads one stream."""

@@ -227,7 +227,9 @@ def translate(error: Exception, settings: MySQLSettings) -> AgentError:
         return AccessDenied(
             f"user {settings.user!r} lacks a right: {words}", hint=RIGHTS, server=settings.place
         )
-    if code in _GONE or isinstance(cause, OSError | asyncio.IncompleteReadError):
+    # What the driver says of its own connection is an InterfaceError: it is closed already.
+    gone = (OSError, asyncio.IncompleteReadError, pymysql.err.InterfaceError)
+    if code in _GONE or isinstance(cause, gone):
         return SourceUnreachable(f"the server cannot be reached: {words}", server=settings.place)
     return SourceRefused(f"the server refuses: {words}", code=code, server=settings.place)
 

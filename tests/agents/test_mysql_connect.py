@@ -46,6 +46,13 @@ def test_a_connection_that_was_reset_is_a_server_that_went_away(uvloop: bool) ->
     anyio.run(ask, backend_options={"use_uvloop": uvloop})
 
 
+async def test_a_connection_that_the_driver_has_closed_is_a_server_that_went_away() -> None:
+    async with running_server(quick=True) as server, connected(settings_of(server)) as connection:
+        connection.raw.close()
+        with pytest.raises(SourceUnreachable, match="Not connected"):
+            await connection.execute("SELECT 1")
+
+
 async def test_a_statement_that_takes_too_long_says_what_can_be_done() -> None:
     async with running_server(quick=True) as server:
         hasty = msgspec.structs.replace(settings_of(server), statement_timeout=0.2)

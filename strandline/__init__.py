@@ -43,7 +43,8 @@ if TYPE_CHECKING:
     from .engine.ops.mark import mark
     from .engine.ops.open import init_repository, open_repository
     from .engine.ops.operation import Operation
-    from .engine.ops.restore import RestoreResult, plan, restore
+    from .engine.ops.restore import RestoreResult, restore
+    from .engine.ops.survey import plan
     from .engine.plan.choice import RestorePlan
     from .engine.plan.goal import Goal
     from .engine.repo.keys import Key
@@ -89,7 +90,7 @@ _HOME = {
     "mark": "engine.ops.mark",
     "open_repository": "engine.ops.open",
     "open_store": "store.urls",
-    "plan": "engine.ops.restore",
+    "plan": "engine.ops.survey",
     "restore": "engine.ops.restore",
 }
 

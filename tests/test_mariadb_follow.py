@@ -25,7 +25,7 @@ import anyio
 import pytest
 from strandline.agents.mysql import MySQLAgent, MySQLSettings
 from strandline.engine.base.events import Finished, Stored, Warned
-from strandline.engine.ops.restore import survey
+from strandline.engine.ops.survey import survey
 from strandline.engine.plan.goal import Goal
 from strandline.engine.plan.windows import windows
 from strandline.store.s3 import S3Store

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import anyio
 import pytest
-from strandline.engine.ops.restore import survey
+from strandline.engine.ops.survey import survey
 from strandline.engine.plan.windows import windows
 
 import strandline

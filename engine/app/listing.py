@@ -12,7 +12,7 @@ from ..base.units import format_seconds, format_size
 from ..format.names import snapshot_name
 from ..format.rollup import Stretch
 from ..format.snapshot import Snapshot, StreamRecord
-from ..ops import restore as restore_op
+from ..ops import survey as survey_op
 from ..plan.chain import Chain
 from ..plan.choice import RestorePlan
 from ..plan.goal import Goal
@@ -42,13 +42,13 @@ async def snapshots(context: Context, source: str, every: bool) -> None:
             async for _, one in repo.each(wish):
                 context.json.line("snapshot", snapshot_values(one))
             if source:
-                show_state(context, restore_op.survey_of(source, await repo.catalogue(source)))
+                show_state(context, survey_op.survey_of(source, await repo.catalogue(source)))
             return
         catalogue = None if every and not source else await repo.catalogue(wish)
         rows = [] if catalogue is None else _summary(catalogue)
         if every:
             rows = [_row(one) async for _, one in repo.each(wish)]
-        state = restore_op.survey_of(source, catalogue) if source and catalogue else None
+        state = survey_op.survey_of(source, catalogue) if source and catalogue else None
     if not rows:
         context.out.print(
             f"No snapshot of {source} is stored." if source else "No snapshot is stored.", markup=False
@@ -126,7 +126,7 @@ def _row(one: Snapshot) -> tuple[str, ...]:
 async def show(context: Context, snapshot: str) -> None:
     async with opened(context.repository()) as repo:
         one = await repo.load(await repo.find(snapshot))
-        found = await restore_op.survey(repo, one.series) if one.position else None
+        found = await survey_op.survey(repo, one.series) if one.position else None
     tree = Tree.of(one.facts)
     chain = None if found is None else chain_of(found, one.id if one.mode == "full" else one.base)
     is_last = found is not None and newest(found) == one
@@ -207,7 +207,7 @@ def _extent_cells(stream: StreamRecord) -> tuple[str, ...]:
 
 async def plan(context: Context, source: str, goal: Goal) -> None:
     async with opened(context.repository_of(source)) as repo:
-        found = await restore_op.survey(repo, source)
+        found = await survey_op.survey(repo, source)
         marks = await repo.marks(source)
         if context.as_json:
             for one in found.chains:
@@ -233,7 +233,7 @@ async def plan(context: Context, source: str, goal: Goal) -> None:
             context.out.print()
             context.out.print(marks_table(marks))
         # After the table: when the moment cannot be reached, it shows why.
-        chosen = await restore_op.plan_of(repo, found, goal)
+        chosen = await survey_op.plan_of(repo, found, goal)
     if context.as_json:
         context.json.line("plan", plan_values(chosen))
     else:

@@ -7,7 +7,7 @@ from typing import Any
 from ...agents.words import count
 from ..base.clock import isoformat, system_now
 from ..format.snapshot import Snapshot
-from ..ops.restore import Survey
+from ..ops.survey import Survey
 from ..plan.chain import Chain
 from ..plan.rollup import time_of
 from ..plan.windows import Window, age_warning, windows

@@ -54,8 +54,8 @@ from ..repo.leases import reading
 from ..repo.marks import read_mark
 from ..repo.repository import Repository
 from ..repo.rollups import RollupName, list_rollups, read_head
+from .fetch import pack_source
 from .operation import Operation, account_of
-from .restore import pack_source
 
 TAIL = 64 << 10
 """Bytes read from a pack's end: nearly always the whole table comes along."""

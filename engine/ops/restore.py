@@ -2,36 +2,26 @@
 
 A stream that fails half way is torn where it is consumed: no file appears under its name, the process is killed, the agent is
 cancelled.  What is restored is the same bytes: every chunk's id is recomputed, and the stream's digest compared at its end.
-
-A file that is to be replaced is read first: what it has of the stream is taken from it (`flow.older`), and only the rest fetched.
 """
 
 from __future__ import annotations
 
 import difflib
-import hashlib
 import time
-from collections import Counter
-from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeAlias
 
 import anyio
-from anyio import to_thread
 from anyio.abc import TaskGroup
 
 from ...agents.base import Agent, Observation, RestoreEnd, RestoreJob, StoredStream
 from ...agents.base import Goal as AgentGoal
 from ...agents.errors import AgentError
-from ...agents.existing import Existing, existing
-from ...agents.filling import entered
-from ...agents.landing import Landing, first_there, in_short, land_whole, landing, sync_all
-from ...agents.names import file_name
 from ...agents.process import running
 from ...agents.tree import Tree
-from ...chunker.params import CutParams
 from ...store.errors import StoreError
 from ...store.observe import ObservedStore, RequestCounts
 from ..base.costs import NOTHING, Account
@@ -40,7 +30,6 @@ from ..base.events import (
     Emit,
     Finished,
     Phase,
-    Progress,
     Started,
     StreamFinished,
     StreamStarted,
@@ -48,39 +37,24 @@ from ..base.events import (
     ignore,
 )
 from ..flow.budget import Budget, Share
-from ..flow.channel import Channel
 from ..flow.closing import closing
-from ..flow.egress import egress, scatter
-from ..flow.older import LEAST, OlderFile
-from ..flow.small import Held, Part, Together, plan_batches
-from ..flow.source import PackSource
-from ..flow.tables import Tables
-from ..format.names import DOMAIN, series_prefix
+from ..flow.small import Together, plan_batches
 from ..format.pack import header_size
-from ..format.recipe import decode_rows
 from ..format.snapshot import Snapshot, StreamRecord
-from ..plan.chain import Chain, Entry, Rolled, chain_from, chains
-from ..plan.choice import RestorePlan, choose, needed, opaque, plan_snapshot
-from ..plan.choice import plan_of as make_plan
+from ..plan.choice import RestorePlan, opaque, plan_snapshot
 from ..plan.goal import Goal
 from ..repo.leases import reading
 from ..repo.repository import Repository
-from ..repo.rollups import Rollup
-from ..repo.snapshots import Catalogue
-from .aim import aim_of
+from .directory import replaces, restore_files
+from .fetch import Fetch, Sources, StreamReader, Wanted, parts_of
 from .forecast import Reads
-from .history import DOMAIN_OF
 from .operation import Operation, account_of, root_cause, source_failure
 from .records import extent_of, position_of
 from .staging import staging_directory
+from .survey import plan
 
 Target: TypeAlias = Path | Agent | Sequence[str]
 """A directory, an agent built for the server to restore into, or a command that reads one stream."""
-
-WINDOW = 8 << 20
-
-ERRAND = 16
-"""Small files that a thread writes before it says so."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,86 +86,6 @@ class RestoreResult:
     directories: int = 0
     links: int = 0
     target: tuple[Observation, ...] = ()
-
-
-async def plan(
-    repo: Repository,
-    *,
-    series: str,
-    at: int | None = None,
-    goal: Goal | None = None,
-    snapshot: str | None = None,
-    whole: bool = False,
-) -> RestorePlan:
-    """What a restore of *series* would use: to the moment *at* (µs UTC), to a *goal*, to one snapshot (its id's first digits), or to
-    the latest moment that its logs reach.  *whole*: for somebody who takes log extents whole, and so ends before the goal."""
-    if sum(one is not None for one in (at, goal, snapshot)) > 1:
-        raise Refused("a restore has one goal", hint="Give a time, another goal, or a snapshot.")
-    if snapshot is not None:
-        name = await repo.find(snapshot, series)
-        return plan_snapshot(Entry(name.name, await repo.load(name)))
-    return await plan_of(repo, await survey(repo, series), goal or Goal(at), whole=whole)
-
-
-@dataclass(frozen=True, slots=True)
-class Survey:
-    """What *series* has: *chains* of its fulls, oldest first; snapshots, and stretches that lie in *rollups*, by their names."""
-
-    series: str
-    chains: list[Chain]
-    entries: list[Entry]
-    rolled: list[Rolled]
-    rollups: Mapping[str, Rollup]
-
-
-async def survey(repo: Repository, series: str) -> Survey:
-    """Which moments can be restored to; raise `NotFound` if nothing is stored."""
-    catalogue = await repo.catalogue(series)
-    if not catalogue.loose and not catalogue.rollups:
-        raise await _nothing(repo, series)
-    return survey_of(series, catalogue)
-
-
-def survey_of(series: str, catalogue: Catalogue) -> Survey:
-    """The same, of what was listed of *series* already."""
-    found = [Entry(name.name, record) for name, record in catalogue.loose]
-    rolled = [Rolled(one.at.name, stretch) for one in catalogue.rollups for stretch in one.head.stretches]
-    return Survey(
-        series, chains(found, rolled), found, rolled, {one.at.name: one for one in catalogue.rollups}
-    )
-
-
-async def plan_of(repo: Repository, found: Survey, goal: Goal, *, whole: bool = False) -> RestorePlan:
-    """What a restore to *goal* would use; reads the rollups that it needs, and no others."""
-    aim = await aim_of(repo, found.series, found.chains, goal)
-    chain = choose(found.chains, aim)
-    known, rolled = list(found.entries), list(found.rolled)
-    while names := {one.name for one in needed(chain, aim, whole=whole)}:
-        for name in sorted(names):
-            rollup = found.rollups[name]
-            prefix = series_prefix(rollup.at.series)
-            known += [Entry(prefix + one.tail, one.snapshot) for one in await repo.records(rollup)]
-        rolled = [one for one in rolled if one.name not in names]
-        chain = chain_from(chain.base, known, rolled)
-    return make_plan(chain, found.chains, aim, whole=whole)
-
-
-async def _nothing(repo: Repository, series: str) -> NotFound:
-    every = {name.series for name in await repo.snapshots()}
-    near = difflib.get_close_matches(series, every, 1)
-    return NotFound(
-        "nothing is stored under that name",
-        series=series,
-        hint=f"Did you mean `{near[0]}`?" if near else "`strandline snapshots` lists all.",
-    )
-
-
-async def entries(repo: Repository, series: str) -> list[Entry]:
-    """All snapshots of *series* with their records, oldest first."""
-    found = [Entry(name.name, record) for name, record in await repo.load_all(series)]
-    if not found:
-        raise await _nothing(repo, series)
-    return found
 
 
 def restore(
@@ -245,90 +139,6 @@ def restore(
     return Operation(job.run)
 
 
-class StreamReader:
-    """Hands out the bytes of one stored stream, fetched ahead by a task of its own."""
-
-    def __init__(
-        self, tasks: TaskGroup, repo: Repository, record: StreamRecord, source: PackSource, fetch: _Fetch
-    ) -> None:
-        self._out: Channel[bytes | memoryview] = Channel(WINDOW // max(fetch.readers, fetch.reading + 1))
-        self._tasks = tasks
-        self._scope = anyio.CancelScope()
-        self._repo = repo
-        self._record = record
-        self._source = source
-        self._fetch = fetch
-
-    async def blocks(self) -> AsyncIterator[bytes]:
-        sent = 0
-        self._tasks.start_soon(self._run)  # not before: it may have to wait for one that is being read
-        try:
-            async for block in self._out:
-                sent += len(block)
-                if sent > self._record.size:
-                    raise Damaged(
-                        "a restored stream is longer than what was backed up", stream=self._record.name
-                    )
-                self._fetch.tally(len(block))
-                yield bytes(block)
-        finally:
-            self._scope.cancel()
-
-    async def _run(self) -> None:
-        record = self._record
-        with self._scope, self._out:
-            async with self._fetch.part() as share:
-                digest = await egress(
-                    record.recipe,
-                    self._source,
-                    self._out,
-                    id_key=self._repo.secrets.id_key,
-                    share=share,
-                    cpu=self._fetch.budget.cpu,
-                )
-            if digest != record.digest:
-                raise Damaged("a restored stream is not what was backed up", stream=record.name)
-
-
-@dataclass(slots=True)
-class _Fetch:
-    """What all streams of one restore share, and how far it is.  *readers*: how many streams the target said that it reads side by side;
-    *reading*: how many are being fetched for it."""
-
-    series: str
-    emit: Emit
-    budget: Budget
-    share: Share
-    total: int | None
-    done: int = 0
-    reused: int = 0
-    readers: int = 1
-    reading: int = 0
-    _places: anyio.Semaphore = field(init=False)
-
-    def __post_init__(self) -> None:
-        self._places = anyio.Semaphore(self.share.readers)
-
-    @asynccontextmanager
-    async def part(self) -> AsyncIterator[Share]:
-        """Memory for one more stream that is read: its part of all, and where there are more than was said, still less.  Wait for
-        another one to end if there is none."""
-        async with self._places:
-            self.reading += 1
-            try:
-                yield self.share.part(min(max(self.readers, self.reading), self.share.readers))
-            finally:
-                self.reading -= 1
-
-    def tally(self, size: int) -> None:
-        self.done += size
-        self.emit(Progress(self.series, self.done, self.total))
-
-    def expect(self, size: int) -> None:
-        """So many bytes are still to come."""
-        self.total = self.done + size
-
-
 @dataclass(slots=True)
 class _Restore:
     repo: Repository
@@ -373,7 +183,7 @@ class _Restore:
             self._check(chosen)
             if chosen.whole:
                 emit(Warned(self.series, chosen.cut))
-            fetch = _Fetch(self.series, emit, self.budget, share, chosen.size)
+            fetch = Fetch(self.series, emit, self.budget, share, chosen.size)
             files: list[Path] = []
             tree = Tree()
             end: RestoreEnd | None = None
@@ -390,7 +200,11 @@ class _Restore:
                         anyio.create_task_group() as tasks,
                     ):
                         if isinstance(self.to, Path):
-                            files, tree = await self._to_directory(repo, chosen, fetch, self.to)
+                            # A file that is asked for by name comes without the directories and links around it.
+                            tree = Tree.of(chosen.base.snapshot.facts if self.streams is None else {})
+                            files = await restore_files(
+                                repo, self._wanted(chosen), self.to, fetch, tree=tree, force=self.force
+                            )
                         elif isinstance(self.to, Sequence):
                             await self._to_process(repo, chosen, tasks, fetch, self.to)
                         else:
@@ -438,13 +252,13 @@ class _Restore:
         """What was asked for the plan, and what the streams will take."""
         planned = account_of(self.counts)
         files = self.to is None or isinstance(self.to, Path)
-        sources = _Sources(repo)
+        sources = Sources(repo)
         reads = Reads(repo.secrets.id_key, header_size(repo.config.encryption), share, self.budget.cpu)
         wanted = self._wanted(chosen)
         batches = []
         if not isinstance(self.to, Sequence):  # to a process goes one stream
             room = share.batch if files else share.batch_beside
-            parts = _parts(wanted if files else _base(chosen), sources)
+            parts = parts_of(wanted if files else _base(chosen), sources)
             batches = plan_batches(parts, room=room, by_place=files)
         for batch in batches:
             reads.add_batch(batch)
@@ -455,17 +269,9 @@ class _Restore:
         limit = "" if reads.exact else "at most"
         if not files and not isinstance(self.to, Sequence):
             limit = "at most"  # an agent need not read all that it is given
-        if isinstance(self.to, Path) and await self._replaces(self.to, wanted):
+        if isinstance(self.to, Path) and self.force and await replaces(self.to, wanted):
             limit = "without what the files there spare"
         return Forecast(planned + reads.account, limit)
-
-    async def _replaces(self, root: Path, wanted: Sequence[tuple[Snapshot, StreamRecord]]) -> bool:
-        """Is there a file that may be replaced?"""
-        if self.force:
-            for _, record in wanted:
-                if await anyio.Path(root / file_name(record.name, record.facts)).is_file():
-                    return True
-        return False
 
     def _check_wishes(self) -> None:
         """Refuse what nobody would carry out."""
@@ -505,143 +311,18 @@ class _Restore:
                 "a command is fed exactly one stream", hint="Name it with --stream.", streams=len(names)
             )
 
-    def _wanted(self, chosen: RestorePlan) -> list[tuple[Snapshot, StreamRecord]]:
+    def _wanted(self, chosen: RestorePlan) -> list[Wanted]:
         every = [(chosen.base.snapshot, stream) for stream in chosen.base.snapshot.streams]
         every += [(piece.entry.snapshot, piece.stream) for piece in chosen.logs]
         return [one for one in every if self.streams is None or one[1].name in self.streams]
 
-    async def _to_directory(
-        self, repo: Repository, chosen: RestorePlan, fetch: _Fetch, root: Path
-    ) -> tuple[list[Path], Tree]:
-        sources = _Sources(repo)
-        wanted = self._wanted(chosen)
-        names = [file_name(record.name, record.facts) for _, record in wanted]
-        folded = Counter(name.casefold() for name in names)
-        twice = [name for name in names if folded[name.casefold()] > 1]
-        if twice:
-            raise Refused(
-                "two streams would become the same file",
-                hint="Restore one snapshot (--snapshot), or choose streams (--stream).",
-                name=twice[0],
-            )
-        # A file that is asked for by name comes without the directories and links around it.
-        tree = Tree.of(chosen.base.snapshot.facts if self.streams is None else {})
-        await to_thread.run_sync(tree.check, root, names)
-        try:
-            await anyio.Path(root).mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            words = "it is not a directory" if isinstance(error, FileExistsError) else error.strerror
-            raise Refused(
-                f"cannot restore to {root}: {words}", hint="Name a directory that is there or can be made."
-            ) from error
-        there = (
-            None if self.force else await to_thread.run_sync(first_there, root, [*names, *tree.link_names])
-        )
-        if there is not None:
-            raise Refused(
-                "a file of that name is already there",
-                hint="Restore into an empty directory, or add --force to replace files.",
-                file=str(there),
-            )
-        await to_thread.run_sync(tree.prepare, root)
-        fetch.total = sum(record.size for _, record in wanted)
-        tables = await self._tables(repo, root, wanted)
-        largest = LEAST - 1 if tables else 0  # a larger file may spare us something
-        small = Together(
-            plan_batches(_parts(wanted, sources), room=fetch.share.batch, by_place=True, largest=largest),
-            [record for _, record in wanted],
-            id_key=repo.secrets.id_key,
-            share=fetch.share,
-            cpu=self.budget.cpu,
-        )
-        landed = await self._small_files(small, names, fetch, root)
-        complaints = [one for one in landed.values() if one]
-        for number, (name, (snapshot, record)) in enumerate(zip(names, wanted, strict=True)):
-            if number in landed:
-                continue
-            fetch.emit(StreamStarted(self.series, record.name, record.size))
-            source = sources.of(snapshot)
-            async with (
-                landing(root, name, record.facts, slabs=fetch.share.slabs) as draft,
-                entered(existing(draft.target)) as old,
-            ):
-                older = _older(repo, record, old, draft, source, tables, fetch) if old and tables else None
-                digest = await scatter(
-                    record.recipe,
-                    source,
-                    draft,
-                    size=record.size,
-                    on_done=fetch.tally,
-                    id_key=repo.secrets.id_key,
-                    share=fetch.share,
-                    cpu=self.budget.cpu,
-                    supply=older,
-                )
-                if digest != record.digest:
-                    raise Damaged("a restored stream is not what was backed up", stream=record.name)
-            fetch.reused += older.taken if older else 0
-            complaints += [f"{record.name}: {draft.complaint}"] if draft.complaint else []
-            fetch.emit(StreamFinished(self.series, record.name, record.size))
-        complaints += await to_thread.run_sync(tree.finish, root)
-        if complaints:
-            fetch.emit(Warned(self.series, in_short(complaints)))
-        return [root.joinpath(name) for name in names], tree
-
-    async def _small_files(
-        self, small: Together, names: Sequence[str], fetch: _Fetch, root: Path
-    ) -> dict[int, str]:
-        """Restore what is restored together; return what there is to complain of, by the streams' numbers."""
-        landed: dict[int, str] = {}
-        threads = anyio.CapacityLimiter(fetch.share.keepers)
-
-        async def write(box: list[Held], numbers: Sequence[int]) -> None:
-            def errand() -> None:
-                held = (
-                    box.pop()
-                )  # the thread holds on to us for a moment after we have ended, and must not to the batch
-                for number in numbers:
-                    data, filled = small.read(held, number)
-                    record = small.records[number]
-                    draft = land_whole(root, names[number], memoryview(data), filled, record.facts)
-                    found[number] = f"{record.name}: {draft.complaint}" if draft.complaint else ""
-
-            found: dict[int, str] = {}
-            await to_thread.run_sync(errand, limiter=threads)
-            landed.update(found)
-            for number in numbers:
-                record = small.records[number]
-                fetch.emit(StreamStarted(self.series, record.name, record.size))
-                fetch.tally(record.size)
-                fetch.emit(StreamFinished(self.series, record.name, record.size))
-
-        async with anyio.create_task_group() as tasks, closing(small.each(tasks)) as batches:
-            async for held in batches:
-                async with anyio.create_task_group() as writers:
-                    for at in range(0, len(held.batch.members), ERRAND):
-                        writers.start_soon(write, [held], held.batch.members[at : at + ERRAND])
-                del held  # before we wait for the next one
-        await to_thread.run_sync(sync_all, {root.joinpath(names[number]).parent for number in landed})
-        return landed
-
-    async def _tables(
-        self, repo: Repository, root: Path, wanted: Sequence[tuple[Snapshot, StreamRecord]]
-    ) -> Tables | None:
-        """Tables for files that are there already, if there is one that may be replaced."""
-        if not await self._replaces(root, wanted):
-            return None
-        domain = (await repo.hints.get(DOMAIN_OF, self.series)).decode(errors="replace") or DOMAIN
-        tables = Tables(await repo.cached_index(domain))
-        recipes = (record.recipe for _, record in wanted if not record.recipe.depth)
-        await tables.expect(row for recipe in recipes for row in decode_rows(recipe.rows))
-        return tables
-
     async def _to_process(
-        self, repo: Repository, chosen: RestorePlan, tasks: TaskGroup, fetch: _Fetch, command: Sequence[str]
+        self, repo: Repository, chosen: RestorePlan, tasks: TaskGroup, fetch: Fetch, command: Sequence[str]
     ) -> None:
         ((snapshot, record),) = self._wanted(chosen)
         fetch.total = record.size
         fetch.emit(StreamStarted(self.series, record.name, record.size))
-        reader = StreamReader(tasks, repo, record, _Sources(repo).of(snapshot), fetch)
+        reader = StreamReader(tasks, repo, record, Sources(repo).of(snapshot), fetch)
         async with (
             running(list(command), stdin=True, stdout=self.output) as process,
             closing(reader.blocks()) as blocks,
@@ -655,7 +336,7 @@ class _Restore:
         self, repo: Repository, chosen: RestorePlan, share: Share, agent: Agent
     ) -> tuple[Observation, ...]:
         """What the restore would meet in *agent*'s server."""
-        fetch = _Fetch(self.series, ignore, self.budget, share, None)
+        fetch = Fetch(self.series, ignore, self.budget, share, None)
         seen: list[Observation] = []
         async with anyio.create_task_group() as tasks, self._job(repo, chosen, tasks, fetch, agent) as job:
             # An agent of somebody else may not know how to look.
@@ -665,16 +346,16 @@ class _Restore:
 
     @asynccontextmanager
     async def _job(
-        self, repo: Repository, chosen: RestorePlan, tasks: TaskGroup, fetch: _Fetch, agent: Agent
+        self, repo: Repository, chosen: RestorePlan, tasks: TaskGroup, fetch: Fetch, agent: Agent
     ) -> AsyncIterator[RestoreJob]:
         """What *agent* is handed."""
-        sources = _Sources(repo)
+        sources = Sources(repo)
         base = _base(chosen)
         fetch.readers = max(1, getattr(agent, "readers", 1))  # an agent of somebody else may not know of it
         if self.only or self.resume:
             fetch.total = None  # until the agent says it
         small = Together(
-            plan_batches(_parts(base, sources), room=fetch.share.batch_beside, by_place=False),
+            plan_batches(parts_of(base, sources), room=fetch.share.batch_beside, by_place=False),
             [record for _, record in base],
             id_key=repo.secrets.id_key,
             share=fetch.share,
@@ -770,59 +451,5 @@ def _offer(name: str, chosen: RestorePlan, names: Collection[str]) -> str:
     return f"`strandline show {chosen.base.snapshot.id}` lists all."
 
 
-def _older(
-    repo: Repository,
-    record: StreamRecord,
-    old: Existing,
-    draft: Landing,
-    source: PackSource,
-    tables: Tables,
-    fetch: _Fetch,
-) -> OlderFile | None:
-    """The file that is to be replaced, if it may spare us something."""
-    try:
-        params = CutParams(record.rule, record.mean)  # type: ignore[arg-type]  # or it says so
-    except ValueError:
-        return None
-    if min(old.size, record.size) < LEAST or not fetch.share.can_reuse(params.max):
-        return None
-    return OlderFile(
-        old.fill,
-        old.skip,
-        old.size,
-        params,
-        draft,
-        source,
-        tables,
-        cut_key=repo.secrets.cut_key,
-        id_key=repo.secrets.id_key,
-        share=fetch.share,
-        cpu=fetch.budget.cpu,
-        expected=not record.recipe.depth,
-    )
-
-
-def _base(chosen: RestorePlan) -> list[tuple[Snapshot, StreamRecord]]:
+def _base(chosen: RestorePlan) -> list[Wanted]:
     return [(chosen.base.snapshot, record) for record in chosen.base.snapshot.streams]
-
-
-def _parts(wanted: Sequence[tuple[Snapshot, StreamRecord]], sources: _Sources) -> list[Part]:
-    return [(record.recipe, record.size, sources.of(snapshot)) for snapshot, record in wanted]
-
-
-class _Sources:
-    """One pack source per snapshot: they differ in the packs that are embedded."""
-
-    def __init__(self, repo: Repository) -> None:
-        self._repo = repo
-        self._held: dict[str, PackSource] = {}
-
-    def of(self, snapshot: Snapshot) -> PackSource:
-        if snapshot.id not in self._held:
-            self._held[snapshot.id] = pack_source(self._repo, snapshot)
-        return self._held[snapshot.id]
-
-
-def pack_source(repo: Repository, snapshot: Snapshot) -> PackSource:
-    embedded = {hashlib.sha256(pack).digest(): pack for pack in snapshot.embedded}
-    return PackSource(repo.store, repo.seal, repo.readers, embedded)

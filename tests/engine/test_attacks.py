@@ -25,7 +25,8 @@ from strandline.engine.format.recipe import Hole, Recipe, Run, decode_rows, enco
 from strandline.engine.format.sealed import ObjectSeal
 from strandline.engine.format.window import encode_taken
 from strandline.engine.ops.backup import backup
-from strandline.engine.ops.restore import pack_source, restore
+from strandline.engine.ops.fetch import pack_source
+from strandline.engine.ops.restore import restore
 from strandline.engine.repo.keys import Key
 from strandline.engine.repo.repository import create_repository, opened_repository
 from strandline.engine.repo.snapshots import commit_snapshot

@@ -23,7 +23,7 @@ from strandline.engine.flow.budget import Share
 from strandline.engine.flow.recipes import RecipeBuilder
 from strandline.engine.format.pack import PackTable, table_span
 from strandline.engine.format.recipe import Run, decode_rows
-from strandline.engine.ops import restore as restore_op
+from strandline.engine.ops import directory as directory_module
 from strandline.engine.repo.index import Index
 from strandline.engine.repo.repository import opened_repository
 from strandline.store.memory import MemoryStore
@@ -357,7 +357,7 @@ async def test_holes_of_the_older_file_are_left_out_and_what_follows_them_is_fou
             assert found is not None
             yield dataclasses.replace(found, fill=fill)
 
-    monkeypatch.setattr(restore_op, "existing", counted)
+    monkeypatch.setattr(directory_module, "existing", counted)
     monkeypatch.setattr(older, "OLDER_BLOCK", 256 << 10)
 
     result = await desk.restore()
@@ -415,7 +415,7 @@ async def test_a_file_that_changes_or_fails_while_it_is_read_spoils_nothing(
             assert found is not None
             yield dataclasses.replace(found, fill=fill)
 
-    monkeypatch.setattr(restore_op, "existing", spoiled)
+    monkeypatch.setattr(directory_module, "existing", spoiled)
 
     result = await desk.restore()
 

@@ -20,7 +20,7 @@ from strandline.engine.base.events import Event, Finished, Phase, Stored, Warned
 from strandline.engine.format.keyslot import Argon2
 from strandline.engine.ops import chain_end, rolling
 from strandline.engine.ops.chain_end import LOOK
-from strandline.engine.ops.restore import survey
+from strandline.engine.ops.survey import survey
 from strandline.engine.plan.windows import windows
 from strandline.engine.repo.keys import Key
 from strandline.engine.repo.repository import Repository, create_repository, opened_repository

@@ -16,7 +16,7 @@ from strandline.agents.command import CommandAgent, CommandSettings
 from strandline.agents.files import FilesAgent, FilesSettings
 from strandline.engine.base.errors import Lost, Refused
 from strandline.engine.format.keyslot import Argon2
-from strandline.engine.ops.restore import entries
+from strandline.engine.ops.survey import entries
 from strandline.engine.plan.chain import chains
 from strandline.engine.repo.keys import Key, add_slot, list_slots, remove_slot
 from strandline.engine.repo.repository import Repository, create_repository, opened_repository
@@ -66,7 +66,7 @@ async def test_a_log_backup_during_a_full_continues_both_chains(tmp_path: Path) 
         await strandline.backup(repo, overtaken, series="s", mode="log")
 
         assert overtaken.seen[0] is not None
-        from strandline.engine.ops.restore import entries
+        from strandline.engine.ops.survey import entries
 
         assert [len(chain.logs) for chain in chains(await entries(repo, "s"))] == [2, 2]
 

@@ -11,7 +11,7 @@ from statistics import median
 from strandline.engine.format.arrays import u32_array
 from strandline.engine.format.keyslot import Argon2
 from strandline.engine.format.recipe import Run, decode_rows
-from strandline.engine.ops.restore import pack_source
+from strandline.engine.ops.fetch import pack_source
 from strandline.engine.repo import index as index_module
 from strandline.engine.repo.index import HeldTable, Index, Span
 from strandline.engine.repo.keys import Key

@@ -19,8 +19,8 @@ from strandline.engine.format.names import parse_rollup, series_prefix
 from strandline.engine.format.rollup import FIXED, Head, encode_rollup
 from strandline.engine.format.snapshot import encode_snapshot
 from strandline.engine.ops import rolling
-from strandline.engine.ops.restore import entries, plan, plan_of, survey
 from strandline.engine.ops.rolling import roll_up
+from strandline.engine.ops.survey import entries, plan, plan_of, survey
 from strandline.engine.plan import rollup as plan_rollup
 from strandline.engine.plan.choice import plan_restore
 from strandline.engine.plan.goal import Goal

@@ -17,7 +17,8 @@ from strandline.engine.flow.small import Batch, Held, Together, plan_batches
 from strandline.engine.format.names import pack_name
 from strandline.engine.format.recipe import Recipe
 from strandline.engine.format.snapshot import Snapshot, StreamRecord
-from strandline.engine.ops.restore import Target, pack_source
+from strandline.engine.ops.fetch import pack_source
+from strandline.engine.ops.restore import Target
 from strandline.engine.repo.repository import Repository, opened_repository
 from strandline.store.errors import StoreError
 from strandline.store.memory import MemoryStore

@@ -131,7 +131,7 @@ async def main(root: Path, minutes: int) -> None:
             await rolled(repo, series(minutes, embedded=1500), 2048, 300, minutes + minutes // 1440 + 1)
             print(f"made in {time.perf_counter() - began:.0f} s")
     async with opened_repository(store, key=KEY) as repo:
-        from strandline.engine.ops.restore import plan_of, survey
+        from strandline.engine.ops.survey import plan_of, survey
         from strandline.engine.plan.goal import Goal
 
         began = time.perf_counter()

@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 import pytest_asyncio
 from strandline.engine.base.clock import isoformat
-from strandline.engine.ops.restore import survey
+from strandline.engine.ops.survey import survey
 from strandline.engine.plan.windows import windows
 
 import strandline

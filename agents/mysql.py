@@ -35,7 +35,7 @@ from .mysql_physical import physical_capture
 from .mysql_physical_restore import examine_datadir, restore_physical
 from .mysql_places import find_place, has_passed, place_now
 from .mysql_restore import restore_server
-from .mysql_server import check_before_dump, check_log_settings, look
+from .mysql_server import check_before_dump, check_log_settings, check_rows, look
 from .mysql_tail import followed
 from .mysql_target import examine_target
 
@@ -69,6 +69,7 @@ class MySQLAgent(Agent):
                 return
             if settings.method == "physical":
                 check_log_settings(server, request.emit_warning)
+                await check_rows(connection, request.emit_warning)
                 async with physical_capture(settings, connection, server, request, self._now) as files:
                     yield files
                 return

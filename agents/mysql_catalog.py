@@ -14,6 +14,7 @@ _TABLES = (
     "SELECT table_schema AS db, table_name AS name, table_type AS type, engine, create_time, COALESCE(data_length, 0) AS size,"
     " HEX(WEIGHT_STRING(CONVERT(CONCAT(table_schema, '.', table_name) USING utf8mb4) COLLATE utf8mb4_general_ci)) AS likeness"
     f" FROM information_schema.tables WHERE table_schema NOT IN {THEIRS}"
+    " AND COALESCE(engine, '') <> 'S3'"  # the tools leave them out
 )
 _DATABASES = f"SELECT schema_name AS db FROM information_schema.schemata WHERE schema_name NOT IN {THEIRS}"
 _DEFINITIONS = {

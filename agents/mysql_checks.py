@@ -28,7 +28,16 @@ from .mysql_accounts import partly_revoked
 from .mysql_connect import MySQLConnection, MySQLSettings, connected
 from .mysql_extents import check_chain
 from .mysql_log import log_status
-from .mysql_server import FLOATS, NOT_TRANSACTIONAL, NOT_UNICODE, Server, is_on, look
+from .mysql_server import (
+    FLOATS,
+    NO_ROWS,
+    NO_ROWS_MEANS,
+    NOT_TRANSACTIONAL,
+    NOT_UNICODE,
+    Server,
+    is_on,
+    look,
+)
 from .mysql_tools import Purpose, find_tool
 from .words import count, some
 
@@ -423,7 +432,21 @@ async def _is_replica(connection: MySQLConnection) -> bool:
         return bool(await connection.execute("SHOW REPLICA STATUS"))
 
 
-_DUMPED_INEXACTLY: tuple[tuple[str, Severity, str, str, str], ...] = (
+_OF_DUMPS: tuple[tuple[str, Severity, str, str, str], ...] = (
+    (
+        NOT_TRANSACTIONAL,
+        "warning",
+        "are",
+        "not transactional: what is written there while a full is dumped may be doubled by a replay, or stop it",
+        "ALTER TABLE ... ENGINE=InnoDB, or do not write to them during a full.",
+    ),
+    (
+        _WITHOUT_KEY,
+        "note",
+        "have",
+        "no primary or unique key: the rows have no order of their own, so less is deduplicated, and a replay is slow",
+        "Give them a primary key.",
+    ),
     (
         FLOATS,
         "warning",
@@ -443,32 +466,26 @@ _DUMPED_INEXACTLY: tuple[tuple[str, Severity, str, str, str], ...] = (
 
 async def check_tables(sight: Sight) -> AsyncIterator[Observation]:
     """What cannot be dumped, or not as it was at the snapshot."""
-    if sight.settings.method == "physical":
-        return
     connection = sight.connection
+    physical = sight.settings.method == "physical"
     looked: tuple[tuple[str, Severity, str, str, str], ...] = (
         (
-            NOT_TRANSACTIONAL,
+            NO_ROWS,
             "warning",
-            "are",
-            "not transactional: what is written there while a full is dumped may be doubled by a replay, or stop it",
-            "ALTER TABLE ... ENGINE=InnoDB, or do not write to them during a full.",
-        ),
-        (
-            _WITHOUT_KEY,
-            "note",
             "have",
-            "no primary or unique key: the rows have no order of their own, so less is deduplicated, and a replay is slow",
-            "Give them a primary key.",
+            NO_ROWS_MEANS,
+            "Back up what they refer to by itself, and let the server that you restore into not reach it.",
         ),
     )
-    if sight.settings.method == "dump":
-        looked += _DUMPED_INEXACTLY
+    if not physical:
+        looked += _OF_DUMPS
     for query, severity, verb, message, remedy in looked:
         names = [str(row["name"]) for row in await connection.execute(query)]
         if names:
             said = f"{count(len(names), 'table', verb)} {message}: {some(names, 5)}."
             yield Observation(severity, "tables", said, remedy, {"tables": len(names)})
+    if physical:
+        return
     if not connection.is_mariadb and (partial := await partly_revoked(connection)):
         yield Observation(
             "error",

@@ -36,9 +36,18 @@ _VARIABLES = (
     "binlog_expire_logs_seconds",
 )
 _THEIRS = "('mysql', 'sys', 'information_schema', 'performance_schema')"
+_ELSEWHERE = ("BLACKHOLE", "CONNECT", "FEDERATED", "MRG_MyISAM", "OQGRAPH", "S3", "SPIDER", "VP")
+"""Engines whose tables hold no rows of their own: the tools dump none."""
+_NAMES = ", ".join(f"'{engine}'" for engine in _ELSEWHERE)
+NO_ROWS = (
+    "SELECT CONCAT(table_schema, '.', table_name, ' (', engine, ')') AS name FROM information_schema.tables"
+    f" WHERE table_type = 'BASE TABLE' AND engine IN ({_NAMES}) AND table_schema NOT IN {_THEIRS} ORDER BY 1"
+)
+NO_ROWS_MEANS = "no rows in the full, since these lie elsewhere: a restored table refers to the same place, and a replay writes there"
 NOT_TRANSACTIONAL = (
     "SELECT CONCAT(table_schema, '.', table_name) AS name FROM information_schema.tables"
-    " WHERE table_type IN ('BASE TABLE', 'SYSTEM VERSIONED') AND engine NOT IN ('InnoDB', 'ROCKSDB', 'SEQUENCE')"
+    " WHERE table_type IN ('BASE TABLE', 'SYSTEM VERSIONED') AND engine NOT IN ('InnoDB', 'ROCKSDB', 'SEQUENCE', "
+    f"{_NAMES})"
     f" AND table_schema NOT IN {_THEIRS} ORDER BY 1"
 )
 _OF_TABLES = (
@@ -126,6 +135,7 @@ async def check_before_dump(connection: MySQLConnection, server: Server, warn: C
     """Say what would hurt on the day of the restore; refuse where something would be missing then."""
     await check_rights(connection)
     check_log_settings(server, warn)
+    await check_rows(connection, warn)
     rows = await connection.execute(NOT_TRANSACTIONAL)
     if rows:
         warn(
@@ -149,6 +159,13 @@ async def check_before_dump(connection: MySQLConnection, server: Server, warn: C
         warn(
             f"the dump tool cannot bring the old rows of {count(len(rows), 'system-versioned table')}: {_names(rows)}"
         )
+
+
+async def check_rows(connection: MySQLConnection, warn: Callable[[str], None]) -> None:
+    """Name the tables whose rows lie elsewhere, and are in no full."""
+    rows = await connection.execute(NO_ROWS)
+    if rows:
+        warn(f"{count(len(rows), 'table', 'have')} {NO_ROWS_MEANS}: {_names(rows)}")
 
 
 def check_log_settings(server: Server, warn: Callable[[str], None]) -> None:

@@ -91,20 +91,25 @@ async def test_a_server_without_a_log_and_with_old_tables_is_told_so() -> None:
         await shop(
             server,
             "CREATE TABLE shop.plain (id INT) ENGINE=MyISAM",
+            "CREATE TABLE shop.merged (id INT) ENGINE=MERGE UNION=(shop.plain)",
             "CREATE TABLE shop.inexact (id INT PRIMARY KEY, f FLOAT, c VARCHAR(9) CHARACTER SET gbk)",
             "CREATE VIEW shop.broken AS SELECT v FROM shop.t",
             "ALTER TABLE shop.t DROP COLUMN v",
             "CREATE DEFINER = nobody@nowhere PROCEDURE shop.p() SELECT 1",
         )
         found = await examine(server)
+        physical = await examine(server, method="physical")
 
     assert "writes no binary log" in said(complaints(found), "binary log")
     tables = said(found, "tables")
+    assert "1 table has no rows in the full, since these lie elsewhere" in tables
+    assert "shop.merged (MRG_MyISAM)" in said(physical, "tables")
+    assert "FLOAT" not in said(physical, "tables")
     assert "1 table is not transactional: what is written" in tables
     assert "1 view is of what is not there, and no dump survives that: shop.broken." in tables
     assert "1 table has FLOAT columns, of which a dump keeps about six digits: shop.inexact." in tables
     assert "become `?` in a dump: shop.inexact." in tables
-    assert "has no primary or unique key" in tables
+    assert "2 tables have no primary or unique key" in tables
     assert "nobody@nowhere" in tables
 
 

@@ -38,7 +38,7 @@ import anyio
 
 from .base import Capture, CaptureEnd, Position, SourceStream
 from .closing import closing
-from .errors import AccessDenied, SourceRefused, SourceUnreachable, ToolFailed
+from .errors import SourceRefused, SourceUnreachable, ToolFailed
 from .mysql_accounts import SystemParts, read_system, write_accounts, write_system
 from .mysql_catalog import Catalog, Definition, Share, read_catalog, read_definitions, share_out
 from .mysql_connect import MySQLConnection, MySQLSettings, said_by_tool
@@ -47,7 +47,7 @@ from .mysql_definitions import DefinitionTool, definition_parts
 from .mysql_log import place_of
 from .mysql_moment import HOLD, PAUSES, NotAllowed, NotNow, commits_stopped, needs_no_lock, read_place
 from .mysql_places import place_full
-from .mysql_server import Server
+from .mysql_server import Server, count_prepared
 from .mysql_split import Structure
 from .mysql_worker import PREAMBLE, SILENCE, Worker, forget_password, say_silent, start_worker
 from .names import quote_part
@@ -175,18 +175,16 @@ class DumpCapture(Capture):
         """Raise `Prepared` if there are transactions that no snapshot shows, and no log after it."""
         if self._may_not_recover:
             return
-        try:
-            prepared = await self._connection.execute("XA RECOVER")
-        except AccessDenied:
+        prepared = await count_prepared(self._connection)
+        if prepared is None:
             self._may_not_recover = True
             self._warn(
                 "whether transactions are prepared (XA RECOVER) may not be seen: rows of theirs would be in neither the dump nor the log"
                 " after it; GRANT XA_RECOVER_ADMIN ON *.* to the backup user"
             )
-            return
         if prepared:
             raise Prepared(
-                f"{count(len(prepared), 'transaction', 'are')} prepared (XA), and no dump shows such rows",
+                f"{count(prepared, 'transaction', 'are')} prepared (XA), and no dump shows such rows",
                 hint="XA COMMIT or XA ROLLBACK them (XA RECOVER lists them), or end what coordinates them; then run the backup again.",
             )
 

@@ -69,6 +69,8 @@ class Target:
         logged = 1 if self.choice else 0
         words = f"SET SESSION sql_log_bin={logged}, wait_timeout=604800, net_read_timeout=604800, foreign_key_checks=0"
         words += ", unique_checks=0, time_zone='+00:00'"
+        if self.choice:  # somebody may be using what is replaced
+            words += ", lock_wait_timeout=30"
         if self.mariadb:  # a constraint may be younger than a row that it does not allow
             words += ", check_constraint_checks=0"
         return f"{words};\n".encode() + self.lenient_words()

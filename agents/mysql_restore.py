@@ -48,11 +48,13 @@ from .mysql_journal import (
 from .mysql_load import Target, account_lines, expect, feed, load_streams, quoted, read_whole
 from .mysql_log import LogFile, list_logs, ordinal_of, place_of, read_head
 from .mysql_replay import BEGIN_ANEW, Cut, Executed, Replay, Sent, audit, log_events
-from .mysql_server import is_on
+from .mysql_server import count_prepared, is_on
 from .mysql_tools import defaults_file, find_tool, secrets, tool_environment
 from .process import Running, running
+from .words import count
 
 _SYSTEM = f"('mysql', 'sys', 'information_schema', 'performance_schema', 'ndbinfo', '{SCHEMA}')"
+_LOCK_WAIT = 1205
 _BEFORE = b"SET SESSION sql_log_bin=0, wait_timeout=604800, net_read_timeout=604800;\n"
 _LARGEST_PACKET = {"max_allowed_packet": "1073741824"}  # rows travel in base64, larger than at the source
 _MEANWHILE = _LARGEST_PACKET | {
@@ -110,6 +112,7 @@ async def restore_server(settings: MySQLSettings, job: RestoreJob) -> RestoreEnd
         ):
             lenient = await _can_be_lenient(connection)
             end = await _restore(Target(settings, connection, job, defaults, journal, choice, lenient))
+        await _tell_of_prepared(connection, job)
         await journal.drop()
         return end
 
@@ -138,9 +141,19 @@ async def replay_onto(
             lenient = await _can_be_lenient(connection)
             job.expect(sum(stream.size for stream in job.logs))
             end = await replay_log(Target(settings, connection, job, defaults, journal, lenient=lenient))
+        await _tell_of_prepared(connection, job)
         await done()
         await journal.drop()
         return end
+
+
+async def _tell_of_prepared(connection: MySQLConnection, job: RestoreJob) -> None:
+    """A moment between the two phases of a transaction comes back as it was."""
+    if number := await count_prepared(connection):
+        job.emit_warning(
+            f"{count(number, 'transaction', 'are')} prepared (XA) in the target, as in the source at that moment: nobody sees what they"
+            " did, and it is locked, until XA COMMIT or XA ROLLBACK; XA RECOVER lists them"
+        )
 
 
 @asynccontextmanager
@@ -190,8 +203,14 @@ async def check_target(
             hint="Restore into another server.  If it has to be this one: save its binary log, then RESET MASTER on it."
             "  If it is a new one with the old one's server_id and address, and without a log: let it write one (log_bin).",
         )
-    if not job.force and not (job.resume and journal.ident is not None):
+    goes_on = job.resume and journal.ident is not None
+    if not job.force and not goes_on:
         await _check_empty(connection, job)
+    if job.force and not goes_on and (number := await count_prepared(connection)):
+        raise SourceRefused(
+            f"{count(number, 'transaction', 'are')} prepared (XA) in the target: what they have changed cannot be dropped",
+            hint="XA ROLLBACK them (XA RECOVER lists them), then begin again.",
+        )
     series = facts.get("version", "").split(".")[:2]
     if facts.get("version") and series != connection.version.split(".")[:2]:
         job.emit_warning(
@@ -327,8 +346,17 @@ async def _clear(connection: MySQLConnection, job: RestoreJob, choice: Choice) -
         also = "; its binary log begins anew" if job.logs else ""
         job.emit_warning(f"replaced in the target: {', '.join([*map(quoted, replaced), *tables])}{also}")
     await connection.execute(f"SET SESSION sql_log_bin={1 if choice else 0}, lock_wait_timeout=30")
-    for name in replaced:
-        await connection.execute(f"DROP DATABASE {quoted(name)}")
+    try:
+        for name in replaced:
+            await connection.execute(f"DROP DATABASE {quoted(name)}")
+    except SourceRefused as error:
+        if error.facts.get("code") != _LOCK_WAIT:
+            raise
+        raise SourceRefused(
+            "what is to be replaced is in use, and could not be dropped within 30 s",
+            hint="SHOW PROCESSLIST and XA RECOVER tell by whom; end that, then begin again.",
+            database=name,
+        ) from error
     await connection.execute("SET SESSION sql_log_bin=0")
 
 

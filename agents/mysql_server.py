@@ -125,6 +125,14 @@ async def server_time(connection: MySQLConnection) -> int:
     return int(row["moment"])
 
 
+async def count_prepared(connection: MySQLConnection) -> int | None:
+    """How many transactions are prepared (XA); None if our user may not see."""
+    try:
+        return len(await connection.execute("XA RECOVER"))
+    except AccessDenied:
+        return None
+
+
 async def _has_history(connection: MySQLConnection) -> bool:
     """Can and must the dump bring old rows?  The tool gives up at a table that is versioned by transaction numbers."""
     rows = await connection.execute(_VERSIONED)

@@ -16,12 +16,12 @@ import anyio
 import pytest
 import pytest_asyncio
 from strandline.agents import mysql_physical_restore as physical_restore
-from strandline.agents.base import CaptureRequest, RestoreEnd, RestoreJob
+from strandline.agents.base import CaptureRequest
 from strandline.agents.errors import AccessDenied, SourceRefused, ToolFailed, ToolMissing
 from strandline.agents.mysql_physical import check_checkpoints, parse_binlog_info
 
 from ..mariadb import PASSWORD, Server, future_server, running_server
-from .mysql_kit import PATIENCE, Taken, agent, gtid, rows, shop, take
+from .mysql_kit import PATIENCE, Taken, agent, bring_back, gtid, rows, shop, take, xa
 
 pytestmark = [pytest.mark.mariadb, pytest.mark.filterwarnings("ignore::pymysql.err.Warning")]
 
@@ -46,26 +46,6 @@ def physical(server: Server, **settings: Any) -> Any:
 def starting(server: Server) -> tuple[str, ...]:
     """A command that starts *server* and comes back."""
     return ("sh", "-c", '"$@" >/dev/null 2>&1 </dev/null &', "start", *server.command())
-
-
-async def bring_back(
-    target: Any, full: Taken, *logs: Taken, resume: bool = False, force: bool = False
-) -> RestoreEnd:
-    with tempfile.TemporaryDirectory() as staging, anyio.fail_after(PATIENCE):
-        job = RestoreJob(
-            base=[stream.stored() for stream in full.streams],
-            logs=[stream.stored() for log in logs for stream in log.streams],
-            position=full.end.position,
-            staging=Path(staging),
-            ident="this one",
-            resume=resume,
-            force=force,
-            facts=full.end.facts,
-        )
-        try:
-            return await target.restore(job)
-        finally:
-            assert list(Path(staging).iterdir()) == []  # a test may
 
 
 def children(word: bytes) -> list[int]:
@@ -109,6 +89,31 @@ async def test_the_files_of_a_server_under_load_come_back_and_the_log_goes_on_fr
         assert await there.execute("SHOW TABLES FROM shop LIKE 'late'") == [("late",)]
         assert [path.name for path in there.root.iterdir() if "strandline" in path.name] == []
         await server.execute("DROP TABLE shop.late")
+
+
+async def test_what_was_prepared_while_the_files_were_copied_is_so_again_and_ended_by_the_log(
+    server: Server,
+) -> None:
+    warnings: list[str] = []
+    async with server.root_connection() as one, server.root_connection() as other:
+        for connection, name in ((one, "p1"), (other, "p2")):
+            async with connection.cursor() as cursor:
+                for statement in xa(name, "prepared"):
+                    await cursor.execute(statement)
+        full = await take(physical(server))
+        async with one.cursor() as cursor:
+            await cursor.execute("XA COMMIT 'p1'")
+        log = await take(server, "log", full.position)
+
+        async with future_server() as there:
+            target = physical(there, datadir=str(there.root / "data"), start=starting(there))
+            await bring_back(target, full, log, warn=warnings.append)
+
+            assert await rows(there) == await rows(server)
+            assert [name for *_, name in await there.execute("XA RECOVER")] == [b"p2"]
+            assert any(one.startswith("1 transaction is prepared (XA)") for one in warnings)
+        async with other.cursor() as cursor:
+            await cursor.execute("XA ROLLBACK 'p2'")
 
 
 async def test_without_logs_it_is_the_very_transaction_that_the_full_names(server: Server) -> None:
@@ -354,8 +359,8 @@ def test_no_link_in_another_accounts_directory_is_followed(tmp_path: Path) -> No
 
     with pytest.raises(SourceRefused, match="could be resumed"):
         physical_restore._check_note(datadir, "somebody's")
-    physical_restore._write_note(datadir, "this one\n")
-    physical_restore._check_note(datadir, "this one")
+    physical_restore._write_note(datadir, "this\n")
+    physical_restore._check_note(datadir, "this")
     physical_restore._give_to(datadir, other)
 
     assert victim.read_text() == "somebody's"

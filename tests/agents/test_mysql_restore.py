@@ -162,6 +162,29 @@ async def test_prepared_transactions_of_several_sessions(source: Server, target:
         await target.execute("XA ROLLBACK 'p3'")
 
 
+async def test_what_is_prepared_at_the_goal_is_told_of_and_must_be_ended_before_it_can_be_replaced(
+    source: Server, target: Server
+) -> None:
+    warnings: list[str] = []
+    async with source.root_connection() as one, one.cursor() as cursor:
+        full, _ = await taken_from(source)
+        for statement in xa("p1", "half"):
+            await cursor.execute(statement)
+        log = await take(source, "log", full.position)
+
+        await bring_back(target, full, log, warn=warnings.append)
+
+        assert len([one for one in warnings if one.startswith("1 transaction is prepared (XA)")]) == 1
+        with pytest.raises(SourceRefused, match="1 transaction is prepared") as caught:
+            await bring_back(target, full, log, force=True)
+        assert "XA ROLLBACK" in caught.value.hint
+        assert await target.execute("SHOW TABLES FROM shop LIKE 't'") == [("t",)]
+        await target.execute("XA ROLLBACK 'p1'")
+        await bring_back(target, full, log, force=True)
+        assert len(await target.execute("XA RECOVER")) == 1
+        await cursor.execute("XA ROLLBACK 'p1'")
+
+
 async def test_a_moment_between_two_transactions(source: Server, target: Server) -> None:
     full, log = await taken_from(
         source, *insert("one", 1_800_000_000), *insert("two", 1_800_000_001), *insert("three", 1_800_000_002)

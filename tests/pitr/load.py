@@ -21,6 +21,9 @@ from ..mariadb import Server
 from .model import ACCOUNTS, COLUMNS, Effect, Key
 
 LOCKED, DEADLOCK = 1205, 1213
+TWO_PHASES = 0.15
+"""How many of a lane's transactions are such."""
+
 NO_CREATE_SELECT = 1786
 """MySQL before 8.0.21, with GTIDs, refuses CREATE TABLE ... SELECT."""
 WORDS = ["tide", "shore", "naïve café", "driftwood", "漢字 🌊", "it's; \\ `quoted`", "", "kelp\n-- dune"]
@@ -39,7 +42,8 @@ class Attempt:
 
 
 class Recorder:
-    """*dropping*: which transaction drops a table.  Whoever holds *definitions* keeps all others from changing any."""
+    """*dropping*: which transaction drops a table.  Whoever holds *definitions* keeps all others from changing any, and from having a
+    transaction prepared."""
 
     def __init__(self) -> None:
         self.attempts: dict[int, Attempt] = {}
@@ -107,6 +111,7 @@ class Lane:
         self.number = number
         self.manner = MANNERS[number]
         self.pause = 0.1
+        self.two_phases = True
         self._recorder = recorder
         self._rng = rng
         self._file = files / f"lane-{number}"
@@ -181,6 +186,8 @@ class Lane:
             return self._one_account
         if chance < 0.4 and not self.manner.plainly:
             return self._one_note
+        if chance < 0.4 + TWO_PHASES and self.two_phases:
+            return self._prepared
         return self._several
 
     async def _say(self, cursor: Any, attempt: Attempt, statement: str, *values: object) -> None:
@@ -227,6 +234,26 @@ class Lane:
             return False
         await cursor.execute("COMMIT")
         return True
+
+    async def _prepared(self, cursor: Any, attempt: Attempt) -> bool:
+        """A transaction of two phases (XA), between which others commit; some are rolled back.
+
+        Of accounts, for which others would wait, it changes none.
+        """
+        name = f"'n{attempt.number}'"
+        async with self._recorder.definitions:
+            await cursor.execute(f"XA START {name}")
+            await self._enter(cursor, attempt)
+            for step in self._rng.sample(
+                [self._note, self._plain_rows, self._extra_rows], self._rng.randint(0, 2)
+            ):
+                await step(cursor, attempt)
+            await cursor.execute(f"XA END {name}")
+            await cursor.execute(f"XA PREPARE {name}")
+            await asyncio.sleep(self._rng.random() * self.pause)
+            done = self._rng.random() < 0.8
+            await cursor.execute(f"XA {'COMMIT' if done else 'ROLLBACK'} {name}")
+        return done
 
     async def _enter(self, cursor: Any, attempt: Attempt) -> None:
         attempt.touched.add("ledger")
@@ -392,9 +419,11 @@ class Load:
         ]
 
     @asynccontextmanager
-    async def running(self, server: Server) -> AsyncIterator[None]:
-        """Under load; whoever stops the server in the block must `settle` afterwards."""
+    async def running(self, server: Server, *, two_phases: bool = True) -> AsyncIterator[None]:
+        """Under load; whoever stops the server in the block must `settle` afterwards, and allow no *two_phases*."""
         stop = asyncio.Event()
+        for lane in self.lanes:
+            lane.two_phases = two_phases and not lane.manner.plainly
         tasks = [asyncio.create_task(self._run(lane, server, stop)) for lane in self.lanes]
         try:
             yield

@@ -13,6 +13,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from typing import Literal
 
 from ..mariadb import Server
 
@@ -25,6 +26,7 @@ _COMMITTED = re.compile(rb"immediate_commit_timestamp=(\d+)")
 _NEXT = re.compile(rb"SET @@SESSION.GTID_NEXT= '([0-9a-fA-F-]{36}:\d+)'")
 _NUMBER = re.compile(rb"/\* n=(\d+) \*/")
 _FIRST = re.compile(rb"###   @1=(\d+)")
+_PHASE = re.compile(rb"XA (PREPARE|COMMIT|ROLLBACK) X'([0-9a-f]+)'")
 _DROPPED = re.compile(rb"DROP TABLE `?pitr`?\.`?(extra_\d+)")
 _ALONE = (b"CREATE ", b"ALTER ", b"DROP ", b"RENAME ", b"TRUNCATE ", b"GRANT ", b"INSERT ", b"SET PASSWORD")
 _BEGINS = (b"Query\t", b"Intvar", b"Rand", b"User_var")
@@ -35,7 +37,7 @@ _OUTSIDE = (b"Start:", b"Gtid list", b"Binlog checkpoint", b"Rotate to", b"Stop"
 class Unit:
     """A transaction in the log.  *time* µs UTC, as the server logs it; *inner* where its later events begin; *numbers* the load's, normally
     one; *dropped* a table that it drops.  *bare*: it has no GTID event; *opened*: only a commit ends it; *whole*: does it end as it
-    should?"""
+    should?  *phase*: which of a transaction of two (XA), whose first one changes nothing that anybody sees."""
 
     file: str
     start: int
@@ -48,6 +50,7 @@ class Unit:
     bare: bool = False
     opened: bool = False
     whole: bool = False
+    phase: Literal["", "prepare", "commit", "rollback"] = ""
 
 
 async def read_log(server: Server, file: str) -> list[Unit]:
@@ -116,7 +119,10 @@ def _look_into(unit: Unit, line: bytes, after: bool) -> bool:
     unit.numbers |= {int(number) for number in _NUMBER.findall(line[:4000])}
     if found := _DROPPED.match(line):
         unit.dropped = found[1].decode()
-    if line.startswith((b"START TRANSACTION", b"BEGIN")):
+    if found := _PHASE.match(line):
+        unit.phase, unit.whole = found[1].decode().lower(), True  # type: ignore[assignment]
+        unit.numbers.add(int(bytes.fromhex(found[2].decode())[1:]))
+    if line.startswith((b"START TRANSACTION", b"BEGIN", b"XA START")):
         unit.opened = True
     elif line.startswith(b"COMMIT") or (line.startswith(_ALONE) and not unit.opened):
         unit.whole = True

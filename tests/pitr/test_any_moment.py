@@ -6,10 +6,8 @@
 from __future__ import annotations
 
 import random
-from collections.abc import AsyncIterator, Iterator
 
 import pytest
-import pytest_asyncio
 from strandline.engine.base.clock import isoformat
 from strandline.engine.ops.survey import survey
 from strandline.engine.plan.windows import windows
@@ -20,7 +18,7 @@ from ..mariadb import named
 from .goals import histories_with, random_goals
 from .history import SERIES, Era, History, Place
 from .reading import Unit
-from .stage import CHANGE, GOALS, SEED, Stage, far_away, staged
+from .stage import CHANGE, GOALS, SEED, Stage
 
 pytestmark = [
     pytest.mark.mariadb,
@@ -29,16 +27,7 @@ pytestmark = [
 ]
 
 
-@pytest.fixture(scope="module", autouse=True)
-def away() -> Iterator[None]:
-    with far_away():
-        yield
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def stage(tmp_path_factory: pytest.TempPathFactory, away: None) -> AsyncIterator[Stage]:
-    async with staged(tmp_path_factory.mktemp("pitr"), "dump") as one:
-        yield one
+METHOD = "dump"
 
 
 async def test_a_busy_source_comes_back_exactly_at_any_goal(stage: Stage) -> None:
@@ -54,6 +43,7 @@ async def test_it_has_seen_everything_that_may_happen_to_a_log(stage: Stage) -> 
     fates = [attempt.fate for attempt in history.recorder.attempts.values()]
     assert fates.count(False) > 20
     assert len({one.lane for one in history.recorder.attempts.values() if one.fate}) == 8
+    assert {unit.phase for era in history.eras for unit in era.units} == {"", "prepare", "commit", "rollback"}
     assert (await stage.repo.catalogue(SERIES)).rollups
 
 

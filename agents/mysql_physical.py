@@ -159,8 +159,7 @@ class PhysicalCapture(Capture):
             self._links += [name] if name.endswith(LINKS) else []
             self._spool.end(name)
         else:
-            # Pages come before the tool stops anybody; what comes under its locks then finds room, also while the store is away.
-            await self._spool.put(name, piece.data, can_wait=_PAGES.search(name) is not None)
+            await self._spool.put(name, piece.data)
 
     async def _look_up(self, note: str) -> None:
         """The tool has said where the log stood, while commits were stopped."""

@@ -1,9 +1,9 @@
 """One flow of bytes that becomes many streams: whoever writes it waits for no reader while there is room in a directory.
 
 What cannot be handed on at once is held in memory, a few mebibytes of it, then in files below the directory, up to a limit; beyond that the
-writer waits.  What can wait leaves the last part of the room to what comes after it.  A reader that has nothing to read is given bytes
-past both.  So the flow goes on as long as the streams that are open in it at once are read side by side; where they are read one after
-the other, and the one that is read gets nothing because the room is full of the others, that is an error and no standstill.
+writer waits.  A reader that has nothing to read is given bytes past both.  So the flow goes on as long as the streams that are open in it
+at once are read side by side; where they are read one after the other, and the one that is read gets nothing because the room is
+full of the others, that is an error and no standstill.
 """
 
 from __future__ import annotations
@@ -24,9 +24,6 @@ MEMORY = 8 << 20
 
 SEGMENT = 8 << 20
 """Bytes of a file in the directory: room is given back a file at a time."""
-
-KEPT = 8
-"""One part in so many of the room is kept for what cannot wait."""
 
 
 @dataclass(slots=True)
@@ -67,13 +64,12 @@ class Spool:
         self._arrived = anyio.Event()
         self._room = anyio.Event()
 
-    async def put(self, name: str, data: bytes, *, can_wait: bool = False) -> None:
-        """Add *data* to stream *name*, which may be new; wait while there is no room, or only that which is kept for what cannot wait."""
+    async def put(self, name: str, data: bytes) -> None:
+        """Add *data* to stream *name*, which may be new; wait while there is no room."""
         member = self._member(name)
-        limit = self._limit - self._limit // KEPT if can_wait else self._limit
         warned = False
         while not (member.hungry or self._held + len(data) <= MEMORY):
-            if self._spooled + len(data) <= limit:
+            if self._spooled + len(data) <= self._limit:
                 await self._append(member, data)
                 return
             if not warned and self._limit:

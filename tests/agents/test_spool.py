@@ -101,33 +101,6 @@ async def test_beyond_the_limit_the_writer_waits_and_says_so_once(
     assert "spool" in said
 
 
-async def test_what_can_wait_leaves_room_for_what_cannot(tmp_path: Path, warnings: list[str]) -> None:
-    spool = Spool(tmp_path, 16 << 20, warnings.append)
-    waiting = anyio.Event()
-
-    async def write() -> None:
-        for number in range(60):
-            if number == (MEMORY + (14 << 20)) // BLOCK:  # the first that finds no room
-                waiting.set()
-            await spool.put("pages", block(number), can_wait=True)
-
-    async with anyio.create_task_group() as tasks:
-        tasks.start_soon(write)
-        with anyio.fail_after(10):
-            await waiting.wait()
-        await anyio.sleep(0.05)
-        assert lying(tmp_path) == 14 << 20
-        assert len(warnings) == 1
-        with anyio.fail_after(10):  # nobody reads
-            await spool.put("redo", block(1))
-            await spool.put("note", block(2))
-        assert lying(tmp_path) == 16 << 20
-        with anyio.move_on_after(0.05) as more:
-            await spool.put("redo", block(3))
-        assert more.cancelled_caught
-        tasks.cancel_scope.cancel()
-
-
 @pytest.mark.parametrize("limit", [0, 1 << 20])
 async def test_streams_that_are_open_at_once_go_on_without_room(
     tmp_path: Path, warnings: list[str], limit: int

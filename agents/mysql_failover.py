@@ -14,11 +14,12 @@ The files before the place are not read: what each begins with says which one to
 
 from __future__ import annotations
 
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass
 
 from .base import Position, SourceIdentity
-from .binlog import FORMAT_DESCRIPTION, BinlogVerifier, gtid_text, parse_gtid_text
+from .binlog import FORMAT_DESCRIPTION, BinlogVerifier, Event, gtid_text, parse_gtid_text
 from .binlog_client import dump_events
 from .errors import ChainBroken
 from .mysql_connect import MySQLConnection, MySQLSettings, connected
@@ -112,44 +113,55 @@ async def _last_within(settings: MySQLSettings, files: list[LogFile], ours: _Sta
 
 async def _read_head(settings: MySQLSettings, file: LogFile, purged: _State) -> _State:
     verifier = BinlogVerifier()
-    async with connected(settings) as connection:
-        events = dump_events(connection, file.name, 4, server_id=settings.server_id)
-        async with aclosing(events):
-            async for event in events:
-                if event.type == FORMAT_DESCRIPTION:
-                    verifier.begin(event)
-                    continue
-                verifier.feed(event)
-                if verifier.in_transaction or verifier.listed is not None or verifier.previous is not None:
-                    break
+    async with aclosing(_followed(settings, file, verifier)) as events:
+        async for _ in events:
+            if verifier.in_transaction or _begun(verifier):
+                break
     return _state_of(verifier, purged)
 
 
 async def _find_place(settings: MySQLSettings, file: LogFile, ours: _State, purged: _State) -> int:
     """The offset in *file* at which the log holds just what is ours."""
     verifier = BinlogVerifier()
-    async with connected(settings) as connection:
-        events = dump_events(connection, file.name, 4, server_id=settings.server_id)
-        async with aclosing(events):
-            async for event in events:
-                if event.type == FORMAT_DESCRIPTION:
-                    verifier.begin(event)
-                    continue
-                done, head = verifier.transactions, verifier.listed is None and verifier.previous is None
-                verifier.feed(event)
-                if head and (verifier.listed is not None or verifier.previous is not None):
-                    if _state_of(verifier, purged) == ours:
-                        return 4
-                elif verifier.transactions > done:
-                    state = _state_of(verifier, purged)
-                    if state == ours:
-                        return verifier.offset
-                    if more := state.beyond(ours):
-                        raise ChainBroken(
-                            f"when it came to {more} it had not got all that the chain has: {ours.beyond(state) or ours}"
-                        )
+    begun, done = False, 0
+    async with aclosing(_followed(settings, file, verifier)) as events:
+        async for _ in events:
+            if _begun(verifier) and not begun:
+                begun = True
+                if _state_of(verifier, purged) == ours:
+                    return 4
+            elif verifier.transactions > done:
+                state = _state_of(verifier, purged)
+                if state == ours:
+                    return verifier.offset
+                if more := state.beyond(ours):
+                    raise ChainBroken(
+                        f"when it came to {more} it had not got all that the chain has: {ours.beyond(state) or ours}"
+                    )
+            done = verifier.transactions
     missing = ours.beyond(_state_of(verifier, purged))
     raise ChainBroken(f"it has not got {missing or ours}")
+
+
+async def _followed(
+    settings: MySQLSettings, file: LogFile, verifier: BinlogVerifier
+) -> AsyncGenerator[Event, None]:
+    """The events of *file* behind its first, each when *verifier* has taken it."""
+    async with (
+        connected(settings) as connection,
+        aclosing(dump_events(connection, file.name, 4, server_id=settings.server_id)) as events,
+    ):
+        async for event in events:
+            if event.type == FORMAT_DESCRIPTION:
+                verifier.begin(event)
+            else:
+                verifier.feed(event)
+                yield event
+
+
+def _begun(verifier: BinlogVerifier) -> bool:
+    """Is it known which transactions the log held when the file began?"""
+    return verifier.listed is not None or verifier.previous is not None
 
 
 def _state_of(verifier: BinlogVerifier, purged: _State) -> _State:

@@ -32,7 +32,8 @@ from .mysql_choice import EVERYTHING, Choice, structures
 from .mysql_connect import MySQLConnection, MySQLSettings, connected, said_by_tool
 from .mysql_journal import Journal, lock_name, stream_is_loaded, wait_for_lock
 from .mysql_tools import find_tool, secrets, tool_environment
-from .process import Running, running, single
+from .process import Running, running
+from .tasks import task_group
 
 _WEEK = 604_800.0
 _SANDBOX = (b"/*!999999\\- enable the sandbox mode */", b"/*M!999999\\- enable the sandbox mode */")
@@ -159,12 +160,9 @@ async def _side_by_side(target: Target, streams: Sequence[StoredStream], tables:
         for stream in rest:
             await _load_one(target, stream, tables)
 
-    try:
-        async with anyio.create_task_group() as tasks:
-            for _ in range(min(max(target.settings.jobs, 1), len(streams))):
-                tasks.start_soon(work)
-    except BaseExceptionGroup as group:
-        raise single(group) from None
+    async with task_group() as tasks:
+        for _ in range(min(max(target.settings.jobs, 1), len(streams))):
+            tasks.start_soon(work)
 
 
 async def _load_one(target: Target, stream: StoredStream, tables: _Structures | None = None) -> None:
@@ -326,12 +324,9 @@ async def _compare_counts(
                         f"{database}.{table} ({row['rows_there']} instead of {stream.facts['rows']})"
                     )
 
-    try:
-        async with anyio.create_task_group() as tasks:
-            for _ in range(min(max(target.settings.jobs, 1), len(streams))):
-                tasks.start_soon(count)
-    except BaseExceptionGroup as group:
-        raise single(group) from None
+    async with task_group() as tasks:
+        for _ in range(min(max(target.settings.jobs, 1), len(streams))):
+            tasks.start_soon(count)
     if wrong:
         raise ToolFailed(
             f"{len(wrong)} table(s) have not the rows that were backed up: {', '.join(sorted(wrong)[:10])}",

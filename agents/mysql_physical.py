@@ -31,8 +31,9 @@ from .mysql_places import place_full
 from .mysql_server import Server
 from .mysql_tools import defaults_file, find_tool, secrets, tool_environment
 from .names import quote_name
-from .process import running, single
+from .process import running
 from .spool import Member, Spool
+from .tasks import task_group
 from .words import count, some
 from .xbstream import Piece, XbstreamParser
 
@@ -230,12 +231,10 @@ async def physical_capture(
             raise StagingFull(
                 f"cannot write to the staging directory: {error.strerror}", place=str(spool)
             ) from error
-        async with anyio.create_task_group() as tasks:
+        async with task_group() as tasks:
             tasks.start_soon(capture.pump)
             yield capture
             tasks.cancel_scope.cancel()
-    except BaseExceptionGroup as group:
-        raise single(group) from None
     finally:
         with anyio.CancelScope(shield=True):
             await to_thread.run_sync(lambda: shutil.rmtree(spool, ignore_errors=True))

@@ -21,6 +21,7 @@ from anyio import to_thread
 from anyio.abc import Process
 
 from .errors import SourceRefused, ToolFailed, ToolMissing
+from .tasks import task_group
 
 BLOCK = 1 << 20
 TAIL = 4096
@@ -177,12 +178,10 @@ async def running(
         raise ToolFailed(f"{command[0]} cannot be started: {error.strerror}") from error
     tool = Running(process, name, redact, hear)
     try:
-        async with anyio.create_task_group() as tasks:
+        async with task_group() as tasks:
             tasks.start_soon(tool._read_errors)
             yield tool
             tasks.cancel_scope.cancel()
-    except BaseExceptionGroup as group:
-        raise single(group) from None
     finally:
         with anyio.CancelScope(shield=True):
             await _end_family(process)
@@ -261,14 +260,6 @@ def _environment(added: Mapping[str, str]) -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if not name.startswith("STRANDLINE_")} | dict(
         added
     )
-
-
-def single(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    """The one error in *group*, if there is only one: a failure is not a group to whoever runs a tool."""
-    only: BaseException = group
-    while isinstance(only, BaseExceptionGroup) and len(only.exceptions) == 1:
-        only = only.exceptions[0]
-    return group if isinstance(only, BaseExceptionGroup) else only
 
 
 async def _end_family(process: Process) -> None:

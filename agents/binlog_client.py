@@ -51,11 +51,7 @@ _ENDED = (1053, 1317, 1927)  # shutdown, query and connection killed
 class TornOff(ChainBroken):
     """A file ends inside an event, as a crash of the server leaves it; everything before that was read."""
 
-    def __init__(self, file: str, words: str) -> None:
-        super().__init__(
-            f"{file} was cut off by a crash of the server and cannot be read to its end: {words}"
-        )
-        self.file = file
+    file = ""
 
 
 async def prepare_dump(connection: MySQLConnection) -> None:
@@ -189,7 +185,9 @@ def _server_error(packet: memoryview, file: str) -> Exception:
     if code == _FATAL and ("could not find" in words.lower() or "purged" in words.lower()):
         return ChainBroken(f"the server no longer has {file}: {words}")
     if code == _FATAL and "truncated" in words.lower():
-        return TornOff(file, words)
+        torn = TornOff(f"{file} was cut off by a crash of the server and cannot be read to its end: {words}")
+        torn.file = file
+        return torn
     if code in (_DENIED, 1045):
         return AccessDenied(
             f"the server does not let this user read its binary log: {words}",

@@ -34,6 +34,7 @@ from .mysql_journal import Journal, lock_name, stream_is_loaded, wait_for_lock
 from .mysql_tools import find_tool, secrets, tool_environment
 from .process import Running, running
 from .tasks import task_group
+from .words import count
 
 _WEEK = 604_800.0
 _SANDBOX = (b"/*!999999\\- enable the sandbox mode */", b"/*M!999999\\- enable the sandbox mode */")
@@ -285,12 +286,12 @@ async def account_lines(target: Target) -> bytes:
             unknown = sum(account_of(line) is None for line in doubtful)
             if unknown:
                 target.job.emit_warning(
-                    f"{unknown} line(s) of accounts.sql were left out: they may be about {user!r}, who restores"
+                    f"{count(unknown, 'line', 'were')} of accounts.sql left out: they may be about {user!r}, who restores"
                 )
             missing = sum(line.startswith(NOT_THERE) for line in lines)
             if missing:
                 target.job.emit_warning(
-                    f"{missing} right(s) were not given: they are on tables or routines that the source had no more"
+                    f"{count(missing, 'right', 'were')} not given: for tables or routines that the source had no more"
                     " (comments in accounts.sql)"
                 )
     return "".join(words).encode()
@@ -311,7 +312,7 @@ async def _compare_counts(
     rest = iter(streams)
     wrong: list[str] = []
 
-    async def count() -> None:
+    async def compare() -> None:
         async with connected(patient) as connection:
             for stream in rest:
                 database, table = stream.facts["database"], stream.facts["table"]
@@ -326,10 +327,10 @@ async def _compare_counts(
 
     async with task_group() as tasks:
         for _ in range(min(max(target.settings.jobs, 1), len(streams))):
-            tasks.start_soon(count)
+            tasks.start_soon(compare)
     if wrong:
         raise ToolFailed(
-            f"{len(wrong)} table(s) have not the rows that were backed up: {', '.join(sorted(wrong)[:10])}",
+            f"{count(len(wrong), 'table', 'have')} not the rows that were backed up: {', '.join(sorted(wrong)[:10])}",
             hint="Did somebody else write to the target?  Restore into a fresh server, or add --force to load once more.",
         )
 

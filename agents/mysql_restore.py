@@ -676,7 +676,7 @@ async def _compare(
         return
     if parts:
         job.emit_warning(
-            f"{parts} transaction(s) over tables with and without transactions stand in two parts in the target's log"
+            f"in the target's log {count(parts, 'transaction', 'are')} in two parts: over tables with and without transactions"
         )
 
 

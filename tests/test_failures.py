@@ -146,7 +146,7 @@ def test_a_wrong_password(desk: Desk, server: Server) -> None:
     assert desk.run("init").returncode == 0
 
     desk.fails(
-        "backup", "it", code=4, says="the server refuses user 'backup'", hint="Check user and password"
+        "backup", "it", code=4, says="the server refuses user 'backup'", hint="Check `user` and `password`"
     )
 
     assert desk.snapshots() == []

@@ -84,7 +84,7 @@ async def test_who_restores_keeps_their_account_whatever_quotes_the_source_wrote
         await bring_back(agent(target, user="dba", password="of the target"), full, warn=warnings.append)
 
         assert (await take(agent(target, user="dba", password="of the target"))).streams
-        assert any(warning.startswith("1 right(s) were not given") for warning in warnings)
+        assert any(warning.startswith("1 right was not given") for warning in warnings)
         rights = await target.execute(
             "SELECT table_schema FROM information_schema.table_privileges WHERE grantee LIKE '%reader%' ORDER BY 1"
         )

@@ -6,8 +6,8 @@ import importlib
 import pkgutil
 
 import pytest
+from strandline.agents import binlog_client, mysql_dump, mysql_moment
 from strandline.agents import errors as agent_errors
-from strandline.agents import mysql_dump, mysql_moment
 from strandline.agents.registry import UnknownKind
 from strandline.chunker.kernel import NoSuchKernel
 from strandline.engine.app import exits
@@ -26,6 +26,7 @@ EXPECTED = {
     errors.WrongKey: 8,
     errors.NoKey: 8,
     errors.NoRepository: 9,
+    errors.RepositoryExists: 3,
     errors.NotFound: 9,
     errors.NoFull: 3,
     errors.Unreachable: 9,
@@ -49,6 +50,7 @@ EXPECTED = {
     agent_errors.AccessDenied: 4,
     agent_errors.SourceRefused: 3,
     agent_errors.ChainBroken: 5,
+    binlog_client.TornOff: 5,
     agent_errors.GoalNotReached: 9,
     agent_errors.LogDamaged: 4,
     agent_errors.StagingFull: 4,

@@ -120,7 +120,7 @@ def _look_into(unit: Unit, line: bytes, after: bool) -> bool:
     if found := _DROPPED.match(line):
         unit.dropped = found[1].decode()
     if found := _PHASE.match(line):
-        unit.phase, unit.whole = found[1].decode().lower(), True  # type: ignore[assignment]
+        unit.phase, unit.whole = found[1].decode().lower(), True
         unit.numbers.add(int(bytes.fromhex(found[2].decode())[1:]))
     if line.startswith((b"START TRANSACTION", b"BEGIN", b"XA START")):
         unit.opened = True

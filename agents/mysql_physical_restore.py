@@ -33,8 +33,9 @@ from .mysql_gtid import GtidSet
 from .mysql_journal import Journal
 from .mysql_load import read_whole
 from .mysql_physical import LINKS
-from .mysql_restore import has_its_log, has_its_name, replay_onto
+from .mysql_restore import replay_onto
 from .mysql_server import is_on
+from .mysql_target import has_its_log, has_its_name
 from .mysql_tools import find_tool, tool_environment
 from .names import unquote_name
 from .process import running, start

@@ -167,7 +167,8 @@ async def test_what_is_prepared_at_the_goal_is_told_of_and_must_be_ended_before_
 ) -> None:
     warnings: list[str] = []
     async with source.root_connection() as one, one.cursor() as cursor:
-        full, _ = await taken_from(source)
+        await shop(source)
+        full = await take(source)
         for statement in xa("p1", "half"):
             await cursor.execute(statement)
         log = await take(source, "log", full.position)

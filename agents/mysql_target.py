@@ -267,7 +267,9 @@ async def clear(connection: MySQLConnection, job: RestoreJob, choice: Choice) ->
     if replaced or tables:
         also = "; its binary log begins anew" if job.logs else ""
         job.emit_warning(f"replaced in the target: {', '.join([*map(quoted, replaced), *tables])}{also}")
-    await connection.execute(f"SET SESSION sql_log_bin={1 if choice else 0}, lock_wait_timeout=30")
+    await connection.execute(
+        f"SET SESSION sql_log_bin={1 if choice else 0}, lock_wait_timeout=30, innodb_lock_wait_timeout=30"
+    )
     try:
         for name in replaced:
             await connection.execute(f"DROP DATABASE {quoted(name)}")

@@ -255,13 +255,19 @@ def quoted(text: str) -> str:
     return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
 
 
+def _new_root(*, quick: bool) -> Path:
+    memory = quick and os.access("/dev/shm", os.W_OK) and shutil.disk_usage("/dev/shm").free > 1 << 30
+    return Path(tempfile.mkdtemp(prefix="slm-", dir="/dev/shm" if memory else "/tmp"))
+
+
 @asynccontextmanager
-async def future_server(options: Sequence[str] = ()) -> AsyncIterator[Server]:
-    """A server without a data directory: somebody else brings it, and may start it by `Server.command`; ended at the end."""
+async def future_server(options: Sequence[str] = (), *, quick: bool = False) -> AsyncIterator[Server]:
+    """A server without a data directory: somebody else brings it, and may start it by `Server.command`; ended at the end.  *quick*: its
+    few data lie in memory."""
     if named():
         pytest.skip("needs a server on this machine that the test itself starts, and servers are named")
     need_mariadb()
-    root = Path(tempfile.mkdtemp(prefix="slm-", dir="/tmp"))
+    root = _new_root(quick=quick)
     server = Server(root, options)
     try:
         for name in ("binlog", "tmp"):
@@ -300,8 +306,7 @@ async def running_server(
             yield server
         return
     need_mariadb()
-    memory = quick and os.access("/dev/shm", os.W_OK) and shutil.disk_usage("/dev/shm").free > 1 << 30
-    root = Path(tempfile.mkdtemp(prefix="slm-", dir="/dev/shm" if memory else "/tmp"))
+    root = _new_root(quick=quick)
     server = Server(root, options, environment)
     try:
         await asyncio.to_thread(server.install)

@@ -11,7 +11,7 @@ from strandline.engine.base.clock import parse_time
 import strandline
 
 from .history import Era, History, Place, Span
-from .reading import Unit
+from .reading import Unit, prepared_after
 
 OFFSETS = (0, -5 * 60, -4 * 60, 60, 120, 345)
 """Minutes, as people write times."""
@@ -42,9 +42,9 @@ class Wanted:
 
 def random_goals(history: History, rng: random.Random, count: int) -> list[Wanted]:
     """Of every kind; the last is the latest."""
-    kinds = [moment, position, moment, position, mark]
+    kinds = [moment, position, moment, prepared, mark]
     if history.tells_gtids:
-        kinds = [moment, position, moment, after, before, moment, position, set_of, moment, mark]
+        kinds = [moment, position, moment, after, before, moment, prepared, set_of, moment, mark]
     goals = [kinds[number % len(kinds)](history, rng) for number in range(count - 1)]
     last = history.era
     stored = sum((unit.file, unit.end) <= last.spans[-1].end for unit in last.units)
@@ -100,6 +100,23 @@ def position(history: History, rng: random.Random) -> Wanted:
                 index += 1
         if [one for one in history.eras if history.fits(one, (unit.file, offset))] == [era]:
             return Wanted(strandline.Goal(position=f"{unit.file}:{offset}"), era, index)
+
+
+def prepared(history: History, rng: random.Random) -> Wanted:
+    """A place between an XA PREPARE and what ends it; any, of a source where nothing was prepared."""
+    found = []
+    for era in history.eras:
+        for number, unit in enumerate(era.units):
+            if (
+                era.stored(unit)
+                and prepared_after(era.units[: number + 1])
+                and [one for one in history.eras if history.fits(one, (unit.file, unit.end))] == [era]
+            ):
+                found.append((era, number, unit))
+    if not found:
+        return position(history, rng)
+    era, number, unit = rng.choice(found)
+    return Wanted(strandline.Goal(position=f"{unit.file}:{unit.end}"), era, number + 1)
 
 
 def after(history: History, rng: random.Random) -> Wanted:

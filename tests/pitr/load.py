@@ -3,6 +3,12 @@
 Every transaction has a number of its own.  A lane changes rows that are its own, which it reads back after the commit (so that the
 recorder need not know what NOW(6) or RAND() was), and accounts that all of them share.  What a lost connection leaves open is
 settled later, by the server's log: `Recorder.settle`.
+
+Some transactions are prepared (XA), and are two in the log.  What is prepared when a server is killed is ended afterwards by
+`History.end_prepared`.
+
+All tables have transactions.  For MyISAM and Aria nothing exact is promised that could be compared: what is written to them during a dump
+may be in it and in the log after it, and of what was written when a server is killed, table and log need not tell the same.
 """
 
 from __future__ import annotations
@@ -10,7 +16,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,9 +27,6 @@ from ..mariadb import Server
 from .model import ACCOUNTS, COLUMNS, Effect, Key
 
 LOCKED, DEADLOCK = 1205, 1213
-TWO_PHASES = 0.15
-"""How many of a lane's transactions are such."""
-
 NO_CREATE_SELECT = 1786
 """MySQL before 8.0.21, with GTIDs, refuses CREATE TABLE ... SELECT."""
 WORDS = ["tide", "shore", "naïve café", "driftwood", "漢字 🌊", "it's; \\ `quoted`", "", "kelp\n-- dune"]
@@ -42,13 +45,16 @@ class Attempt:
 
 
 class Recorder:
-    """*dropping*: which transaction drops a table.  Whoever holds *definitions* keeps all others from changing any, and from having a
-    transaction prepared."""
+    """*dropping*: which transaction drops a table.  Whoever holds *definitions* keeps all others from changing any, and whoever holds
+    *preparing* from having a transaction prepared."""
 
     def __init__(self) -> None:
         self.attempts: dict[int, Attempt] = {}
         self.dropping: dict[str, int] = {}
         self.definitions = asyncio.Lock()
+        self.preparing = asyncio.Lock()
+        self.left: asyncio.Event | None = None
+        """Set by the next lane that has prepared a transaction, which it then does not end: its server is about to be killed."""
 
     def begin(self, lane: int) -> Attempt:
         number = len(self.attempts) + 1
@@ -58,6 +64,13 @@ class Recorder:
     @property
     def committed(self) -> set[int]:
         return {number for number, attempt in self.attempts.items() if attempt.fate}
+
+    async def kill(self, server: Server) -> None:
+        """Kill the server while a transaction is prepared, which its lane will not end."""
+        self.left = asyncio.Event()
+        await asyncio.wait_for(self.left.wait(), 30)
+        await server.kill()
+        self.left = None
 
     async def settle(self, server: Server, logged: set[int]) -> list[Attempt]:
         """Decide, by the numbers that are in the log, about what was open when connections were lost; return what was committed."""
@@ -111,14 +124,14 @@ class Lane:
         self.number = number
         self.manner = MANNERS[number]
         self.pause = 0.1
-        self.two_phases = True
         self._recorder = recorder
         self._rng = rng
         self._file = files / f"lane-{number}"
         self._notes: set[int] = set()
         self._plain: set[Key] = set()
         self._extras: dict[str, list[str]] = {}
-        self._gtids = self._files = False
+        self._gtids = self._files = self._detaches = False
+        self._server: Server | None = None
 
     def took(self, attempt: Attempt) -> None:
         """Remember what a commit left."""
@@ -141,11 +154,15 @@ class Lane:
 
     async def run(self, server: Server, stop: asyncio.Event) -> None:
         """Work until told to stop, or the connection is lost."""
+        self._server = server
         options = {"charset": self.manner.charset, "local_infile": True}
         async with server.root_connection(**options) as connection, connection.cursor() as cursor:
             self._gtids = server.is_mariadb
             await cursor.execute("SELECT @@global.local_infile")
             self._files = (await cursor.fetchall())[0][0] == 1
+            # Of MySQL without it a session cannot go on beside what it has prepared, and so neither can a replay.
+            await cursor.execute("SHOW GLOBAL VARIABLES LIKE 'xa_detach_on_prepare'")
+            self._detaches = server.is_mariadb or [value for _, value in await cursor.fetchall()] == ["ON"]
             for statement in self.manner.session:
                 await cursor.execute(statement)
             if self._gtids and self.number == 7:
@@ -184,10 +201,10 @@ class Lane:
             return self._file_of_rows
         if chance < 0.2:
             return self._one_account
-        if chance < 0.4 and not self.manner.plainly:
+        if chance < 0.3 and self._detaches:
+            return self._in_two_phases
+        if chance < 0.45 and not self.manner.plainly:
             return self._one_note
-        if chance < 0.4 + TWO_PHASES and self.two_phases:
-            return self._prepared
         return self._several
 
     async def _say(self, cursor: Any, attempt: Attempt, statement: str, *values: object) -> None:
@@ -235,25 +252,40 @@ class Lane:
         await cursor.execute("COMMIT")
         return True
 
-    async def _prepared(self, cursor: Any, attempt: Attempt) -> bool:
-        """A transaction of two phases (XA), between which others commit; some are rolled back.
+    async def _in_two_phases(self, cursor: Any, attempt: Attempt) -> bool:
+        """XA: others commit between the two."""
+        xid = xid_of(attempt.number)
+        async with self._recorder.preparing:
+            await cursor.execute(f"XA START '{xid}'")
+            try:
+                await self._enter(cursor, attempt)
+                for step in self._rng.sample(self._steps_to_prepare(), 1):
+                    await step(cursor, attempt)
+                account = self._rng.randrange(ACCOUNTS)
+                attempt.effect.accounts.append(account)
+                await self._bump(cursor, attempt, account)
+            except pymysql.err.OperationalError:  # a deadlock has rolled it back, but not ended it
+                with suppress(pymysql.err.MySQLError):
+                    await cursor.execute(f"XA END '{xid}'")
+                await cursor.execute(f"XA ROLLBACK '{xid}'")
+                return False
+            await cursor.execute(f"XA END '{xid}'")
+            await cursor.execute(f"XA PREPARE '{xid}'")
+            if self._recorder.left is not None:
+                self._recorder.left.set()
+                while self._server is not None and self._server.alive:
+                    await asyncio.sleep(0.005)
+            await asyncio.sleep(self._rng.random() * 0.2)
+            kept = self._rng.random() < 0.7
+            await cursor.execute(f"XA {'COMMIT' if kept else 'ROLLBACK'} '{xid}'")
+        return kept
 
-        Of accounts, for which others would wait, it changes none.
-        """
-        name = f"'n{attempt.number}'"
-        async with self._recorder.definitions:
-            await cursor.execute(f"XA START {name}")
-            await self._enter(cursor, attempt)
-            for step in self._rng.sample(
-                [self._note, self._plain_rows, self._extra_rows], self._rng.randint(0, 2)
-            ):
-                await step(cursor, attempt)
-            await cursor.execute(f"XA END {name}")
-            await cursor.execute(f"XA PREPARE {name}")
-            await asyncio.sleep(self._rng.random() * self.pause)
-            done = self._rng.random() < 0.8
-            await cursor.execute(f"XA {'COMMIT' if done else 'ROLLBACK'} {name}")
-        return done
+    def _steps_to_prepare(self) -> list[Callable[[Any, Attempt], Any]]:
+        """None that touches `plain`, nor anything else without a key: a replay finds a row there by looking at all that come before it,
+        in an order of its own, and would wait for the locks of what is prepared, as any replica would."""
+        if self.manner.plainly:
+            return [self._extra_rows]
+        return [self._note, self._change_note, self._drop_note, self._extra_rows]
 
     async def _enter(self, cursor: Any, attempt: Attempt) -> None:
         attempt.touched.add("ledger")
@@ -409,6 +441,11 @@ class Lane:
         return word if self.manner.charset == "utf8mb4" else word.encode("latin1", "ignore").decode("latin1")
 
 
+def xid_of(number: int) -> str:
+    """The name of a transaction that is prepared: it is all that the log says at its end."""
+    return f"n{number}"
+
+
 class Load:
     """All lanes.  A lane that loses its connection stops; `running` begins all of them anew."""
 
@@ -419,11 +456,9 @@ class Load:
         ]
 
     @asynccontextmanager
-    async def running(self, server: Server, *, two_phases: bool = True) -> AsyncIterator[None]:
-        """Under load; whoever stops the server in the block must `settle` afterwards, and allow no *two_phases*."""
+    async def running(self, server: Server) -> AsyncIterator[None]:
+        """Under load; whoever stops the server in the block must `settle` afterwards."""
         stop = asyncio.Event()
-        for lane in self.lanes:
-            lane.two_phases = two_phases and not lane.manner.plainly
         tasks = [asyncio.create_task(self._run(lane, server, stop)) for lane in self.lanes]
         try:
             yield

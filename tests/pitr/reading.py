@@ -10,10 +10,9 @@ from __future__ import annotations
 import asyncio
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Literal
 
 from ..mariadb import Server
 
@@ -26,8 +25,8 @@ _COMMITTED = re.compile(rb"immediate_commit_timestamp=(\d+)")
 _NEXT = re.compile(rb"SET @@SESSION.GTID_NEXT= '([0-9a-fA-F-]{36}:\d+)'")
 _NUMBER = re.compile(rb"/\* n=(\d+) \*/")
 _FIRST = re.compile(rb"###   @1=(\d+)")
-_PHASE = re.compile(rb"XA (PREPARE|COMMIT|ROLLBACK) X'([0-9a-f]+)'")
 _DROPPED = re.compile(rb"DROP TABLE `?pitr`?\.`?(extra_\d+)")
+_XA = re.compile(rb"XA (PREPARE|COMMIT|ROLLBACK) X'([0-9a-f]*)'", re.IGNORECASE)
 _ALONE = (b"CREATE ", b"ALTER ", b"DROP ", b"RENAME ", b"TRUNCATE ", b"GRANT ", b"INSERT ", b"SET PASSWORD")
 _BEGINS = (b"Query\t", b"Intvar", b"Rand", b"User_var")
 _OUTSIDE = (b"Start:", b"Gtid list", b"Binlog checkpoint", b"Rotate to", b"Stop", b"Previous-GTIDs")
@@ -37,7 +36,7 @@ _OUTSIDE = (b"Start:", b"Gtid list", b"Binlog checkpoint", b"Rotate to", b"Stop"
 class Unit:
     """A transaction in the log.  *time* µs UTC, as the server logs it; *inner* where its later events begin; *numbers* the load's, normally
     one; *dropped* a table that it drops.  *bare*: it has no GTID event; *opened*: only a commit ends it; *whole*: does it end as it
-    should?  *phase*: which of a transaction of two (XA), whose first one changes nothing that anybody sees."""
+    should?  What is prepared (XA) is two of them: *verb* is PREPARE for the first, and what ends it for the second; *xid* its name."""
 
     file: str
     start: int
@@ -50,7 +49,8 @@ class Unit:
     bare: bool = False
     opened: bool = False
     whole: bool = False
-    phase: Literal["", "prepare", "commit", "rollback"] = ""
+    verb: str = ""
+    xid: str = ""
 
 
 async def read_log(server: Server, file: str) -> list[Unit]:
@@ -119,14 +119,25 @@ def _look_into(unit: Unit, line: bytes, after: bool) -> bool:
     unit.numbers |= {int(number) for number in _NUMBER.findall(line[:4000])}
     if found := _DROPPED.match(line):
         unit.dropped = found[1].decode()
-    if found := _PHASE.match(line):
-        unit.phase, unit.whole = found[1].decode().lower(), True
-        unit.numbers.add(int(bytes.fromhex(found[2].decode())[1:]))
-    if line.startswith((b"START TRANSACTION", b"BEGIN", b"XA START")):
+    if found := _XA.match(line):
+        unit.verb, unit.xid = found[1].decode().upper(), bytes.fromhex(found[2].decode()).decode()
+        unit.whole = True
+    if line.startswith((b"START TRANSACTION", b"BEGIN")):
         unit.opened = True
     elif line.startswith(b"COMMIT") or (line.startswith(_ALONE) and not unit.opened):
         unit.whole = True
     return False
+
+
+def prepared_after(units: Iterable[Unit]) -> set[str]:
+    """The names of what *units* leave prepared."""
+    names: set[str] = set()
+    for unit in units:
+        if unit.verb == "PREPARE":
+            names.add(unit.xid)
+        elif unit.verb:
+            names.discard(unit.xid)
+    return names
 
 
 def _seconds(found: re.Match[bytes]) -> int:

@@ -26,6 +26,7 @@ from ..mariadb import Server, faked_clock, future_server, named, running_server
 from .goals import Wanted
 from .history import SERIES, History, live
 from .model import rows_of
+from .reading import prepared_after
 
 GOALS = int(os.environ.get("STRANDLINE_TEST_GOALS") or 25)
 SEED = int(os.environ.get("STRANDLINE_SEED") or random.randrange(1 << 31))
@@ -79,7 +80,7 @@ class Stage:
             await empty(self.target)
             yield self.target, agent(self.target)
             return
-        async with future_server(["--innodb-flush-log-at-trx-commit=1"]) as there:
+        async with future_server(["--innodb-flush-log-at-trx-commit=1"], quick=True) as there:
             start = (
                 "sh",
                 "-c",
@@ -98,6 +99,8 @@ class Stage:
         count = wanted.counted(place, base.time)
         async with there.root_connection() as connection:
             assert await rows_of(connection) == history.state(era, count).seen(), wanted.goal
+        open_ones = await there.execute("XA RECOVER")
+        assert {name.decode() for *_, name in open_ones} == prepared_after(era.units[:count]), wanted.goal
         replayed = [unit for unit in era.units[:count] if (unit.file, unit.start) >= place]
         if not done.plan.logs:
             assert not replayed, wanted.goal

@@ -33,7 +33,7 @@ import anyio
 from .base import RestoreEnd, RestoreJob
 from .binlog import gtid_text, parse_gtid_text
 from .errors import AccessDenied, AgentError, GoalNotReached, LogDamaged, SourceRefused, ToolFailed
-from .mysql_choice import Choice
+from .mysql_choice import EVERYTHING, Choice
 from .mysql_connect import MySQLConnection, MySQLSettings, connected, said_by_tool
 from .mysql_gtid import GtidSet
 from .mysql_journal import (
@@ -104,14 +104,8 @@ async def restore_server(settings: MySQLSettings, job: RestoreJob) -> RestoreEnd
             await check_able(settings, connection, job, choice)
             await clear(connection, job, choice)
             await journal.begin(job.ident, were)
-        async with (
-            _prepared(connection, meanwhile, were),
-            defaults_file(job.staging, settings) as defaults,
-            _saying_how_to_go_on(job),
-        ):
-            lenient = await _can_be_lenient(connection)
-            end = await _restore(Target(settings, connection, job, defaults, journal, choice, lenient))
-        await _tell_of_prepared(connection, job)
+        async with _made_ready(connection, job, journal, meanwhile, were, choice) as target:
+            end = await _restore(target)
         await journal.drop()
         return end
 
@@ -132,18 +126,32 @@ async def replay_onto(
             were |= journal.settings
         else:  # there is none, or one that came with the data
             await journal.begin(job.ident, were)
-        async with (
-            _prepared(connection, _MEANWHILE, were),
-            defaults_file(job.staging, settings) as defaults,
-            _saying_how_to_go_on(job),
-        ):
-            lenient = await _can_be_lenient(connection)
+        async with _made_ready(connection, job, journal, _MEANWHILE, were) as target:
             job.expect(sum(stream.size for stream in job.logs))
-            end = await replay_log(Target(settings, connection, job, defaults, journal, lenient=lenient))
-        await _tell_of_prepared(connection, job)
+            end = await replay_log(target)
         await done()
         await journal.drop()
         return end
+
+
+@asynccontextmanager
+async def _made_ready(
+    connection: MySQLConnection,
+    job: RestoreJob,
+    journal: Journal,
+    meanwhile: Mapping[str, str],
+    were: Mapping[str, str],
+    choice: Choice = EVERYTHING,
+) -> AsyncIterator[Target]:
+    """The target, its settings *meanwhile* for as long as the block runs, and then what they *were*."""
+    settings = connection.settings
+    async with (
+        _prepared(connection, meanwhile, were),
+        defaults_file(job.staging, settings) as defaults,
+        _saying_how_to_go_on(job),
+    ):
+        yield Target(settings, connection, job, defaults, journal, choice, await _can_be_lenient(connection))
+    await _tell_of_prepared(connection, job)
 
 
 async def _tell_of_prepared(connection: MySQLConnection, job: RestoreJob) -> None:

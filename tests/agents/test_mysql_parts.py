@@ -64,12 +64,6 @@ async def full(source: Server) -> Taken:
     return await take(source)
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def reused() -> AsyncIterator[Server]:
-    async with running_server(quick=True) as server:
-        yield server
-
-
 @pytest_asyncio.fixture
 async def target(reused: Server) -> Server:
     """A server at work."""

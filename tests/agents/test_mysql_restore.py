@@ -44,19 +44,6 @@ async def source() -> AsyncIterator[Server]:
         yield server
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def reused() -> AsyncIterator[Server]:
-    async with running_server() as server:
-        yield server
-
-
-@pytest_asyncio.fixture
-async def target(reused: Server) -> Server:
-    """A server without databases of its own."""
-    await empty(reused)
-    return reused
-
-
 async def taken_from(source: Server, *statements: str) -> tuple[Taken, Taken]:
     """A full of an empty shop, and the log of *statements* after it, run in one session."""
     await shop(source)

@@ -55,12 +55,6 @@ async def varied() -> AsyncIterator[World]:
     yield World(full, Taken([], full.end), at_full, at_full)
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def reused() -> AsyncIterator[Server]:
-    async with running_server(quick=True) as server:
-        yield server
-
-
 @pytest_asyncio.fixture
 async def target(reused: Server) -> Server:
     await empty(reused)

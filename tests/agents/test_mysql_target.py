@@ -16,7 +16,7 @@ from strandline.agents.mysql_connect import connected
 from strandline.agents.mysql_journal import lock_name
 
 from ..mariadb import Server, running_server
-from .mysql_kit import Taken, agent, bring_back, dump_of, empty, take, told
+from .mysql_kit import Taken, agent, bring_back, dump_of, take, told
 
 pytestmark = [pytest.mark.mariadb, pytest.mark.filterwarnings("ignore::pymysql.err.Warning")]
 
@@ -53,18 +53,6 @@ async def full() -> AsyncIterator[Taken]:
     async with running_server(quick=True) as server:
         await server.execute(*SOURCE)
         yield await take(server)
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def reused() -> AsyncIterator[Server]:
-    async with running_server(quick=True) as server:
-        yield server
-
-
-@pytest_asyncio.fixture
-async def target(reused: Server) -> Server:
-    await empty(reused)
-    return reused
 
 
 async def refused(target: Server, full: Taken, **options: Any) -> str:

@@ -30,7 +30,9 @@ from .mysql_connect import MySQLConnection, MySQLSettings
 from .mysql_failover import find_continuation, name_of
 from .mysql_gtid import GtidSet
 from .mysql_log import (
+    CheckCut,
     LogFile,
+    check_cut,
     describe_file,
     find_chain_end,
     generation_of,
@@ -50,7 +52,8 @@ class Reading:
 
     *start*, where it is given, is where they begin in the log of another server, the one of *generation*.  *end*, where it is known, is
     where to stop; who has come there, or to the end of *events* without it, has all up to *time* (µs UTC; 0 where that cannot be told).
-    *closed*: sizes of files that do not grow any more.
+    *closed*: sizes of files that do not grow any more.  *synced*: does the server sync its log before each commit?  *may_be_cut* is asked
+    about a file that ends inside a transaction.
     """
 
     since: Position
@@ -60,6 +63,8 @@ class Reading:
     closed: dict[str, int] = field(default_factory=dict)
     start: tuple[str, int] | None = None
     generation: dict[str, str] = field(default_factory=dict)
+    synced: bool = False
+    may_be_cut: CheckCut | None = None
 
 
 class LogCapture(Capture):
@@ -128,6 +133,9 @@ class LogCapture(Capture):
             self._time = max(self._time, self._last_time - 1)
         file, offset = place_of(self._end)
         facts = {**self._end.facts, "time": str(self._time)}
+        facts.pop("synced", None)
+        if self._reading.synced:
+            facts["synced"] = "1"
         if (
             self._end is not self._reading.since or self._reading.start is None
         ):  # else it is a place of the other server
@@ -166,7 +174,13 @@ class LogCapture(Capture):
             self._whole = self._ahead is None and self._reading.end is None
         if pieces:
             yield b"".join(pieces)
-        self._settle(verifier, file, start, None if self._ahead is None else self._ahead[0])
+        following = None if self._ahead is None else self._ahead[0]
+        if self._mariadb and following is not None and verifier.in_transaction:
+            cut = ChainBroken(f"{file} was cut off by a crash of the server, inside a transaction")
+            if self._reading.may_be_cut is None:
+                raise cut
+            await self._reading.may_be_cut(cut)
+        self._settle(verifier, file, start, following)
 
     def _settle(self, verifier: BinlogVerifier, file: str, start: int, following: str | None) -> None:
         """The file was read to its end, or to the log's: is it whole, and does it continue the chain?"""
@@ -193,7 +207,8 @@ class LogCapture(Capture):
                 self._warn(f"{file} was not closed properly: the server crashed")
                 if size is not None and verifier.offset < size:
                     self._warn(
-                        f"{size - verifier.offset} bytes at its end are no whole event, and left out: of what was not committed"
+                        f"{size - verifier.offset} bytes at its end are no whole event, and left out: of what was not committed, unless"
+                        " sync_binlog was not 1 when the server crashed"
                     )
         facts = self._continue_gtids(verifier, file, start) | self._reading.generation
         if self._reading.start is not None and self._end is self._reading.since:
@@ -224,7 +239,8 @@ class LogCapture(Capture):
         if self._mariadb:
             if start == 4 and verifier.listed is not None and "gtid" in self._end.facts:
                 expected, found = gtid_text(self._gtids), gtid_text(verifier.listed)
-            self._gtids = dict(verifier.gtids)
+            if start > 4 or verifier.listed is not None:  # else it was cut off before it could tell
+                self._gtids = dict(verifier.gtids)
             facts = {"gtid": gtid_text(self._gtids)}
         else:
             if start == 4 and verifier.previous is not None:
@@ -266,14 +282,18 @@ async def log_capture(
         await connection.execute("FLUSH NO_WRITE_TO_BINLOG BINARY LOGS")
         end = ((await log_end(connection))[0], 4)
         files = [file for file in await list_logs(connection) if file.ordinal >= ordinal_of(begin[0])]
+    # What became of another server's crashes before it took over, nobody knows.
+    may_be_cut = partial(check_cut, settings, since) if start is None else None
     reading = Reading(
         since,
-        read_log(settings, *begin) if new else _nothing(),
+        read_log(settings, *begin, may_be_cut=may_be_cut) if new else _nothing(),
         time,
         end if new else None,
         {file.name: file.size for file in files[:-1]},
         start,
         generation,
+        server.variables.get("sync_binlog") == "1",
+        may_be_cut,
     )
     return LogCapture(server.identity, reading, partial(describe_file, settings), warn)
 

@@ -10,16 +10,17 @@ same integer, so that positions of the first generation are what they always wer
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 from .base import Position
 from .binlog import Event, FormatDescription
 from .binlog_client import TornOff, dump_events, dump_log
 from .errors import AccessDenied, AgentError, ChainBroken, LogDamaged, SourceRefused, SourceUnreachable
 from .mysql_connect import MySQLConnection, MySQLSettings, connected
+from .mysql_server import rolls_back_what_is_cut
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,11 +76,32 @@ async def log_status(connection: MySQLConnection) -> dict[str, Any]:
         return await connection.one("SHOW BINARY LOG STATUS")
 
 
+CheckCut: TypeAlias = Callable[[ChainBroken], Awaitable[None]]
+"""Raises what it is given unless what a crash cut off was committed nowhere."""
+
+
+async def check_cut(settings: MySQLSettings, since: Position, broken: ChainBroken) -> None:
+    """A `CheckCut` for a chain that ends at *since*, a place in this server's log."""
+    async with connected(settings) as connection:
+        certain = since.facts.get("synced") == "1" and await rolls_back_what_is_cut(connection)
+    if not certain:
+        broken.hint = (
+            f"{broken.hint}  Of a server whose tables all have transactions, and whose sync_binlog is 1 from one backup to the next, the"
+            " chain would go on."
+        )
+        raise broken
+
+
 async def read_log(
-    settings: MySQLSettings, file: str, start: int, *, follow: bool = False
+    settings: MySQLSettings,
+    file: str,
+    start: int,
+    *,
+    follow: bool = False,
+    may_be_cut: CheckCut | None = None,
 ) -> AsyncGenerator[tuple[str, Event], None]:
     """The log's events from offset *start* of *file* on, and the files that they stand in; the first file's own FORMAT_DESCRIPTION
-    comes first.  With *follow*, for ever.  A file whose end a crash tore off ends before that, where `_after` allows it."""
+    comes first.  With *follow*, for ever.  A file that a crash cut off inside an event ends before that, where *may_be_cut* allows it."""
     # The description that the server sends for a later position is made for us; the file's own is stored.
     own = (await read_head(settings, file))[1] if start > 4 else None
     while True:
@@ -94,27 +116,21 @@ async def read_log(
                         own = None
             return
         except TornOff as torn:
-            if seen != torn.file:  # not even its description could be read
+            if may_be_cut is None or seen != torn.file:  # not even its description could be read
                 raise
-            file, start = await _after(settings, torn), 4
+            following = await _after(settings, torn)
+            await may_be_cut(torn)
+            file, start = following, 4
 
 
 async def _after(settings: MySQLSettings, torn: TornOff) -> str:
-    """The file that follows one whose end a crash tore off; raise *torn* where something may be lost by that.
-
-    MariaDB leaves the end of such a file as it is (MySQL cuts it at the last whole transaction), and rolls back what was prepared
-    in InnoDB and is not whole in the log (`TC_LOG_BINLOG::recover`).  A log that is synced before each commit lacks nothing that
-    was committed, whatever crashed; of one that is not, a crash of the machine may have taken more than InnoDB has lost.
-    """
+    """The file that follows one that a crash cut off."""
     async with connected(settings) as connection:
         names = [one.name for one in await list_logs(connection)]
-        synced = (await connection.variables("sync_binlog"))["sync_binlog"]
-        mariadb = connection.is_mariadb
-    if torn.file not in names[:-1]:
+    if torn.file not in names:
+        raise ChainBroken(f"{torn.file} is gone from the server: purged, or its log was reset") from torn
+    if torn.file == names[-1]:
         raise LogDamaged(f"the server's log ends inside an event: {torn}") from torn
-    if not mariadb or synced != "1":
-        torn.hint = f"{torn.hint}  With sync_binlog = 1 what a crash tears off was never committed, and the chain goes on."
-        raise torn
     return names[names.index(torn.file) + 1]
 
 

@@ -113,6 +113,8 @@ async def place_full(
         facts["gtid"] = str(row["gtid"])
     elif gtids:
         facts["gtid"] = gtids
+    if server.variables.get("sync_binlog") == "1":
+        facts["synced"] = "1"
     timeline = f"{server.variables.get('server_id', '')}:{description.fingerprint}"
     if since is None:
         return log_position(timeline, file, offset, facts), ""

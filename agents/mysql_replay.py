@@ -422,6 +422,10 @@ async def _extent_events(
                     # What a crash left of a transaction: the server rolled it back.  The tool would take its rows for the next one's.
                     if ended:
                         raise _miscounted(stream, extent)
+                    if begins and cut is not None and cut.ends(place(at)):
+                        replay.cut = True
+                        _reach(replay, verifier, place(at))
+                        return
                     continue
                 if cut is not None and not was_open and cut.comes(place(at), verifier, begins=begins):
                     replay.cut = True

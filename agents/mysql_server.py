@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .base import Position, SourceIdentity
-from .errors import AccessDenied
+from .errors import AccessDenied, SourceRefused
 from .mysql_connect import RIGHTS, MySQLConnection
 from .words import count, some
 
@@ -44,6 +44,9 @@ NO_ROWS = (
     f" WHERE table_type = 'BASE TABLE' AND engine IN ({_NAMES}) AND table_schema NOT IN {_THEIRS} ORDER BY 1"
 )
 NO_ROWS_MEANS = "no rows in the full, since these lie elsewhere: a restored table refers to the same place, and a replay writes there"
+_NO_XA_RECOVER = 1401
+"""XAER_RMERR: what MySQL says to who lacks XA_RECOVER_ADMIN."""
+
 NOT_TRANSACTIONAL = (
     "SELECT CONCAT(table_schema, '.', table_name) AS name FROM information_schema.tables"
     " WHERE table_type IN ('BASE TABLE', 'SYSTEM VERSIONED') AND engine NOT IN ('InnoDB', 'ROCKSDB', 'SEQUENCE', "
@@ -131,6 +134,21 @@ async def count_prepared(connection: MySQLConnection) -> int | None:
         return len(await connection.execute("XA RECOVER"))
     except AccessDenied:
         return None
+    except SourceRefused as error:
+        if error.facts.get("code") != _NO_XA_RECOVER:
+            raise
+        return None
+
+
+async def rolls_back_what_is_cut(connection: MySQLConnection) -> bool:
+    """As the server is set now: is what a crash cuts off its log's end, in the middle of a transaction, committed nowhere?
+
+    MariaDB rolls back what is prepared in InnoDB and not whole in the log (`TC_LOG_BINLOG::recover`), and a log that is synced before each
+    commit lacks nothing that was committed.  Tables without transactions keep what was written.
+    """
+    if not connection.is_mariadb or (await connection.variables("sync_binlog"))["sync_binlog"] != "1":
+        return False
+    return not await connection.execute(NOT_TRANSACTIONAL)
 
 
 async def _has_history(connection: MySQLConnection) -> bool:

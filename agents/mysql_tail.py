@@ -29,7 +29,16 @@ from .binlog import FORMAT_DESCRIPTION, BinlogVerifier, Event
 from .errors import AgentError, ChainBroken, SourceRefused, SourceUnreachable
 from .mysql_connect import MySQLConnection, MySQLSettings, connected
 from .mysql_extents import LogCapture, Reading, check_chain, log_capture
-from .mysql_log import describe_file, generation_of, last_read_head, log_end, ordinal_of, place_of, read_log
+from .mysql_log import (
+    check_cut,
+    describe_file,
+    generation_of,
+    last_read_head,
+    log_end,
+    ordinal_of,
+    place_of,
+    read_log,
+)
 from .mysql_server import Server, check_before_logs, look, server_time
 
 ROOM = 8 << 20
@@ -71,6 +80,8 @@ class LogTail(Tail):
         self._failed: AgentError | None = None
         self._lost: SourceUnreachable | None = None
         self._promoted = False
+        self._synced = False
+        """Did the server sync its log before each commit, when it was last asked?"""
         self._over = False
         self._news: anyio.Event | None = None
         self._begin = anyio.Event()
@@ -134,6 +145,7 @@ class LogTail(Tail):
                 "the server writes no binary log", hint="Set log_bin, and take a full backup."
             )
         self._server = server
+        self._synced = server.variables.get("sync_binlog") == "1"
         return server
 
     def _holds(self, since: Position) -> bool:
@@ -150,6 +162,7 @@ class LogTail(Tail):
         first, start = place_of(since)
         async with connected(self._settings) as connection:
             time = await server_time(connection)
+            self._synced = (await connection.variables("sync_binlog"))["sync_binlog"] == "1"
             file, offset = await log_end(connection)
             description, _ = await last_read_head(connection, first)
         wanted = (ordinal_of(file), offset)
@@ -168,7 +181,14 @@ class LogTail(Tail):
         self, since: Position, time: int, warn: Callable[[str], None]
     ) -> tuple[LogCapture, tuple[int, int]]:
         assert self._server is not None  # who holds something has looked
-        reading = Reading(since, _each(self._held[: self._cut]), time, generation=generation_of(since))
+        reading = Reading(
+            since,
+            _each(self._held[: self._cut]),
+            time,
+            generation=generation_of(since),
+            synced=self._synced,
+            may_be_cut=partial(check_cut, self._settings, since),
+        )
         capture = LogCapture(self._server.identity, reading, partial(describe_file, self._settings), warn)
         return capture, (self._session, self._cut)
 
@@ -223,7 +243,13 @@ class LogTail(Tail):
             self._tell()
             return True
         verifier: BinlogVerifier | None = None
-        async with aclosing(read_log(self._following, *place_of(since), follow=True)) as events:
+        log = read_log(
+            self._following,
+            *place_of(since),
+            follow=True,
+            may_be_cut=partial(check_cut, self._settings, since),
+        )
+        async with aclosing(log) as events:
             async for file, event in events:
                 ended = False
                 if verifier is None:

@@ -136,10 +136,11 @@ async def check_target(
     goes_on = job.resume and journal.ident is not None
     if not job.force and not goes_on:
         await _check_empty(connection, job)
-    if job.force and not goes_on and (number := await count_prepared(connection)):
+    replaces = job.force and not goes_on and any(await replaced_by(connection, job, choice))
+    if replaces and (number := await count_prepared(connection)):
         raise SourceRefused(
             f"{count(number, 'transaction', 'are')} prepared (XA) in the target: what they have changed cannot be dropped",
-            hint="XA ROLLBACK them (XA RECOVER lists them), then begin again.",
+            hint="XA RECOVER lists them: end them by XA COMMIT or XA ROLLBACK, as whoever coordinates them says, then begin again.",
         )
     series = facts.get("version", "").split(".")[:2]
     if facts.get("version") and series != connection.version.split(".")[:2]:

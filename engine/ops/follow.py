@@ -215,6 +215,7 @@ class _Follower:
             # The tasks are what is rolled up beside.
             async with staging_directory(self.wish.staging) as directory, anyio.create_task_group() as tasks:
                 while True:
+                    self.ended = FAILED
                     try:
                         await self._follow(directory, tasks)
                     except (AgentError, StrandlineError, BaseExceptionGroup) as error:
@@ -222,6 +223,9 @@ class _Follower:
         except anyio.get_cancelled_exc_class():
             if self.ended == FAILED:  # between two tails: what came meanwhile is not known
                 self.ended = UNSTORED
+            raise
+        except BaseException:  # also of a task beside, by which the rest was cancelled
+            self.ended = FAILED
             raise
         finally:
             last = self.end.snapshot.id if self.end.snapshot else ""

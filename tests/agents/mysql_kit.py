@@ -288,12 +288,12 @@ def xa(name: str, value: str) -> list[str]:
     ]
 
 
-async def crash_in_commit(server: Server, *, whole: bool = False) -> None:
+async def crash_in_commit(server: Server, *, whole: bool = False) -> str:
     """Kill the server while it writes a large transaction to its log, and start it again.  The log then ends in the middle of an event;
-    *whole*: behind one."""
-    file, _ = await server.log_place()
-    path = server.root / "binlog" / file
+    *whole*: behind one.  Return the place behind the last transaction that was committed."""
     await server.execute("CREATE TABLE IF NOT EXISTS shop.large (data LONGBLOB)")
+    file, offset = await server.log_place()
+    path = server.root / "binlog" / file
     small = path.stat().st_size
     writing = asyncio.create_task(
         server.execute("INSERT INTO shop.large SELECT REPEAT('x', 99999) FROM shop.seq_1_to_2000")
@@ -314,6 +314,7 @@ async def crash_in_commit(server: Server, *, whole: bool = False) -> None:
         os.truncate(path, at)
     await server.start()
     assert [*await server.execute("SELECT COUNT(*) FROM shop.large")] == [(0,)]
+    return f"{file}:{offset}"
 
 
 EVERY_KIND = [

@@ -15,7 +15,16 @@ from typing import Any
 import anyio
 import pytest
 import pytest_asyncio
-from strandline.agents.errors import LogDamaged, SourceRefused, SourceUnreachable, ToolFailed, ToolMissing
+from strandline.agents.base import Goal
+from strandline.agents.errors import (
+    ChainBroken,
+    LogDamaged,
+    SourceRefused,
+    SourceUnreachable,
+    ToolFailed,
+    ToolMissing,
+)
+from strandline.agents.mysql_places import find_place
 
 from ..mariadb import Server, running_server
 from ..mariadb_world import STATIC, definitions, digest, fill
@@ -235,11 +244,9 @@ async def test_a_chain_over_restart_crash_and_many_files() -> None:
 
 @pytest.mark.parametrize("whole", [False, True])
 async def test_a_chain_goes_on_over_a_commit_that_a_crash_cut_off(*, whole: bool) -> None:
-    # Inside an event, it does so where the log is synced only.
-    options = [] if whole else ["--sync-binlog=1"]
-    async with running_server(options) as source, running_server() as target:
+    async with running_server(["--sync-binlog=1"]) as source, running_server() as target:
         full, first = await taken_from(source, *insert("one"))
-        await crash_in_commit(source, whole=whole)
+        place = await crash_in_commit(source, whole=whole)
         await source.execute(*insert("two"))
         second = await take(source, "log", first.position)
 
@@ -248,6 +255,36 @@ async def test_a_chain_goes_on_over_a_commit_that_a_crash_cut_off(*, whole: bool
         assert any("are no whole event, and left out" in one for one in second.warnings) is not whole
         assert await rows(target) == await rows(source)
         assert end.transactions == 3  # the table of the crash is one
+
+        await empty(target)
+        goal = Goal(position=find_place(place, second.extents))
+        end = await bring_back(target, full, first, second, goal=goal)
+
+        assert await values(target) == ["one"]
+        assert (end.transactions, end.position.text) == (2, place)
+
+
+@pytest.mark.parametrize("whole", [False, True])
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ([], ["SET GLOBAL sync_binlog=1"]),  # as it is now says nothing of the crash
+        (["SET GLOBAL sync_binlog=1"], ["SET GLOBAL sync_binlog=0"]),
+        (["SET GLOBAL sync_binlog=1"], ["CREATE TABLE shop.keeps (id INT) ENGINE=MyISAM"]),
+    ],
+)
+async def test_it_breaks_where_something_of_that_may_have_been_committed(
+    before: list[str], after: list[str], *, whole: bool
+) -> None:
+    async with running_server(["--sync-binlog=0"], quick=True) as source:
+        if before:
+            await source.execute(*before)
+        _, log = await taken_from(source, *insert("one"))
+        await crash_in_commit(source, whole=whole)
+        await source.execute("SET GLOBAL sync_binlog=1", *after)
+
+        with pytest.raises(ChainBroken, match="cut off by a crash"):
+            await take(source, "log", log.position)
 
 
 async def test_logs_that_begin_before_the_full_are_joined_at_its_position(

@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import pytest_asyncio
 from strandline.agents.base import Observation, RestoreEnd, RestoreJob
-from strandline.agents.errors import AgentError
+from strandline.agents.errors import AgentError, SourceRefused
 from strandline.agents.mysql import MySQLAgent, MySQLSettings
-from strandline.agents.mysql_connect import connected
+from strandline.agents.mysql_connect import MySQLConnection, connected
 from strandline.agents.mysql_journal import lock_name
+from strandline.agents.mysql_server import count_prepared
 
 from ..mariadb import Server, running_server
 from .mysql_kit import Taken, agent, bring_back, dump_of, take, told
@@ -165,3 +166,13 @@ async def test_a_data_directory_is_looked_at_and_left_alone(tmp_path: Path) -> N
     assert (await said(""))[0][1].startswith("the target does not say where")
     assert (await said(there, only=["shop"]))[0][1].startswith("a part of a physical full")
     assert [one.name for one in there.iterdir()] == ["ibdata1"]
+
+
+async def test_whether_transactions_are_prepared_is_not_known_to_whoever_may_not_see() -> None:
+    class Unseeing:
+        """MySQL, without XA_RECOVER_ADMIN."""
+
+        async def execute(self, _: str) -> list[dict[str, Any]]:
+            raise SourceRefused("the server refuses: XAER_RMERR: Fatal error occurred", code=1401)
+
+    assert await count_prepared(cast(MySQLConnection, Unseeing())) is None

@@ -181,10 +181,10 @@ class RestoreJob:
 
     *goal* is where to end, None for all that is there; the agent cuts at a transaction's end, and raises `GoalNotReached` if the logs
     do not have it.  *only*, where it is not empty, names parts of the full in the vendor's words (a database, a table): nothing else is
-    restored, and *logs* is empty.  For progress, *phase* names what is going on ("load", "replay"), and *expect* is told how many bytes
-    are going to be read from now on, where that is not all of *base* and *logs*; *force* allows a target that is
-    not empty; *resume* goes on where a restore of the same *ident* (which says what is restored, and to where in the log) was
-    interrupted; *facts* are those that the full ended with.
+    restored, and *logs* is empty.  *phase* is told what is going on ("load", "replay"), for the first time before anything is changed.  For
+    progress *expect* is told how many bytes are going to be read from now on, where that is not all of *base* and *logs*.  *force* allows a
+    target that is not empty; *resume* goes on where a restore of the same *ident* (which says what is restored, and to where in the log)
+    was interrupted; *facts* are those that the full ended with.
     """
 
     base: Sequence[StoredStream]

@@ -50,6 +50,7 @@ ANSWER = 60.0
 PAUSE = 0.2
 """Seconds from one try to the next."""
 
+_IN_PLACE = "The files are in place: start the server on them, and run the same command with --resume."
 _OUR_SERVER = "Let host, port or socket of the target be those of the server on its `datadir`."
 _NO_LINK = getattr(os, "O_NOFOLLOW", 0)
 _LONGEST_NOTE = _LONGEST_LINK = 4096
@@ -184,6 +185,12 @@ async def _emptied_on_failure(datadir: Path) -> AsyncIterator[Path]:
 def _is_there(datadir: Path) -> bool:
     """Is *datadir* there already?  Raise `SourceRefused` unless it is empty then."""
     was_there = datadir.is_dir()
+    if was_there and (datadir / NOTE).exists():
+        raise SourceRefused(
+            "there is an unfinished restore in the data directory, whose files are in place",
+            hint="Go on with it by the same command and --resume; or begin anew in another directory.",
+            datadir=str(datadir),
+        )
     if was_there and any(datadir.iterdir()):
         raise SourceRefused(
             "the data directory is not empty",
@@ -269,13 +276,19 @@ async def _start(settings: MySQLSettings, job: RestoreJob) -> None:
     log = job.staging / "start.log"
     try:
         await start(as_words(settings.start), log, seconds=START)
+    except AgentError as error:
+        error.hint = f"{error.hint}  {_IN_PLACE}".strip()
+        raise
     finally:
         with anyio.CancelScope(shield=True):
             await to_thread.run_sync(lambda: log.unlink(missing_ok=True))
     for _ in range(int(ANSWER / PAUSE)):
         if await _answers(settings):
-            break
+            return
         await anyio.sleep(PAUSE)
+    raise SourceUnreachable(
+        f"no server answers {ANSWER:g} s after it was started", hint=_IN_PLACE, server=settings.place
+    )
 
 
 async def _answers(settings: MySQLSettings) -> bool:

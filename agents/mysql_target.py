@@ -271,6 +271,8 @@ async def clear(connection: MySQLConnection, job: RestoreJob, choice: Choice) ->
     await connection.execute(
         f"SET SESSION sql_log_bin={1 if choice else 0}, lock_wait_timeout=30, innodb_lock_wait_timeout=30"
     )
+    if replaced:
+        job.phase("drop")
     try:
         for name in replaced:
             await connection.execute(f"DROP DATABASE {quoted(name)}")

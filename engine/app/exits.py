@@ -19,7 +19,7 @@ MEANINGS = {
     UNEXPECTED: "an error nobody foresaw (please report it)",
     USAGE: "the command line cannot be understood",
     REFUSED: "refused: the configuration, or how things stand; nothing was begun",
-    SOURCE: "the database or its tool failed; no snapshot was written",
+    SOURCE: "the database or its tool failed; no snapshot was written, or a target is half restored",
     CHAIN: "the log chain is broken; a new full backup is needed",
     STORE: "the repository's store cannot be reached, is full, or refuses us",
     DAMAGED: "the repository is damaged, or `check` found errors",

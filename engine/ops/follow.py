@@ -222,7 +222,7 @@ class _Follower:
                         await self._answer(error)
         except anyio.get_cancelled_exc_class():
             if self.ended == FAILED:  # between two tails: what came meanwhile is not known
-                self.ended = UNSTORED
+                self._unstored()
             raise
         except BaseException:  # also of a task beside, by which the rest was cancelled
             self.ended = FAILED
@@ -281,6 +281,9 @@ class _Follower:
                 return
             except (AgentError, StrandlineError, StoreError, BaseExceptionGroup):
                 pass
+        self._unstored()
+
+    def _unstored(self) -> None:
         self.ended = UNSTORED
         self._warn(
             "what came last was not stored: the next log backup takes it, if the server still has it by then"

@@ -19,7 +19,7 @@ from anyio.abc import TaskGroup
 
 from ...agents.base import Agent, Observation, RestoreEnd, RestoreJob, StoredStream
 from ...agents.base import Goal as AgentGoal
-from ...agents.errors import AgentError
+from ...agents.errors import AgentError, SourceRefused
 from ...agents.process import running
 from ...agents.tree import Tree
 from ...store.errors import StoreError
@@ -156,6 +156,8 @@ class _Restore:
     staging: Path | None
     output: int | None
     counts: RequestCounts = field(default_factory=RequestCounts)
+    begun: bool = False
+    """Has an agent begun to change its target?"""
 
     async def run(self, emit: Emit) -> RestoreResult:
         async with self.budget.admit() as share:
@@ -215,6 +217,8 @@ class _Restore:
                     if isinstance(cause, Damaged):
                         with suppress(StoreError):  # the damage is what there is to say
                             await _check_still_there(repo, self.series, chosen)
+                    if isinstance(cause, SourceRefused) and not self.begun:
+                        raise Refused(str(cause), hint=cause.hint) from error
                     raise source_failure(cause) from error
             seconds = time.monotonic() - began
             account = account_of(self.counts)
@@ -378,6 +382,10 @@ class _Restore:
                 record.name, record.kind, record.size, read, record.facts, extent_of(record.extent)
             )
 
+        def phase(name: str) -> None:
+            self.begun = True
+            fetch.emit(Phase(self.series, name))
+
         async with staging_directory(self.staging) as directory:
             yield RestoreJob(
                 base=[stored(*one, number) for number, one in enumerate(base)],
@@ -390,7 +398,7 @@ class _Restore:
                 resume=self.resume,
                 force=self.force,
                 facts=chosen.base.snapshot.facts,
-                phase=lambda name: fetch.emit(Phase(self.series, name)),
+                phase=phase,
                 expect=fetch.expect,
                 emit_warning=lambda message: fetch.emit(Warned(self.series, message)),
             )

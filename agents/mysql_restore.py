@@ -23,12 +23,15 @@ changed, and what is written is logged, so that replicas and later log backups o
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 import anyio
+from anyio import to_thread
 
 from .base import RestoreEnd, RestoreJob
 from .binlog import gtid_text, parse_gtid_text
@@ -315,7 +318,7 @@ async def replay_log(
     before = await list_logs(connection) if logs and not named else []
     history = b"" if resumed else await _new_history(target, known if named else "", logs=logs)
     binlog = find_tool(settings.binlog, "binlog", mariadb=mariadb)
-    async with _saying_where_it_stands(target), _session(target) as session:
+    async with _saying_where_it_stands(target), _room_for_files(job) as files, _session(target) as session:
         await session.write(_BEFORE + f"DO GET_LOCK('{lock_name('replay')}', 0);\n".encode())
         if lead is not None:
             await lead(target, session)
@@ -330,7 +333,7 @@ async def replay_log(
         # With ROW a statement from the log that changes no row would not be logged again, and be missed by `audit`.
         await session.write(b"SET SESSION sql_log_bin=1, binlog_format=MIXED;\n")
         job.phase("replay")
-        await _send_logs(binlog_command(binlog, mariadb=mariadb, named=named), session, job, replay)
+        await _send_logs(binlog_command(binlog, files, mariadb=mariadb, named=named), session, job, replay)
         # Temporary tables that the log left behind end with the session, without a word in the target's log.
         await session.write(b"\nSET SESSION sql_log_bin=0;\n")
     if logs:
@@ -403,10 +406,22 @@ def _begin(job: RestoreJob, *, mariadb: bool) -> Replay:
     return Replay(job.position, job.goal, gtids)
 
 
-def binlog_command(tool: str, *, mariadb: bool, named: bool = True) -> list[str]:
+@asynccontextmanager
+async def _room_for_files(job: RestoreJob) -> AsyncIterator[Path]:
+    """Where the binlog tool puts the files of LOAD DATA, which it leaves behind."""
+    place = job.staging / "files"
+    await to_thread.run_sync(place.mkdir, 0o700)
+    try:
+        yield place
+    finally:
+        with anyio.CancelScope(shield=True):
+            await to_thread.run_sync(lambda: shutil.rmtree(place, ignore_errors=True))
+
+
+def binlog_command(tool: str, files: Path, *, mariadb: bool, named: bool = True) -> list[str]:
     # It would miss the GTIDs before the first extent; continuity was proven when the extents were taken.
     words = ["--loose-skip-gtid-strict-mode"] if mariadb else [] if named else ["--skip-gtids"]
-    return [tool, "--no-defaults", *words, "-"]
+    return [tool, "--no-defaults", f"--local-load={files}", *words, "-"]
 
 
 async def _ignore_output(session: Running) -> None:

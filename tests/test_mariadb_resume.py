@@ -23,7 +23,7 @@ from .mariadb_shop import LATER, OLD, SHOP
 
 pytestmark = [pytest.mark.mariadb, pytest.mark.filterwarnings("ignore::pymysql.err.Warning")]
 
-REFUSED = 4
+REFUSED = 3
 """Exit status of what a database refuses."""
 
 CONFIGURATION = """\

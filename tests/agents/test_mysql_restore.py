@@ -6,6 +6,7 @@ import asyncio
 import os
 import shutil
 import stat
+import tempfile
 import time
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -180,6 +181,24 @@ async def test_what_is_prepared_at_the_goal_is_told_of_and_must_be_ended_before_
         await bring_back(target, full, log, force=True)
         assert len(await target.execute("XA RECOVER")) == 1
         await cursor.execute("XA ROLLBACK 'p1'")
+
+
+async def test_files_of_load_data_come_back_and_are_not_left_behind(
+    source: Server, target: Server, tmp_path: Path
+) -> None:
+    (tmp_path / "rows").write_text("one\ntwo\n")
+    await shop(source)
+    full = await take(source)
+    async with source.root_connection(local_infile=True) as connection, connection.cursor() as cursor:
+        await cursor.execute("SET binlog_format=STATEMENT")
+        await cursor.execute(f"LOAD DATA LOCAL INFILE '{tmp_path / 'rows'}' INTO TABLE shop.t (v)")
+    log = await take(source, "log", full.position)
+    before = set(Path(tempfile.gettempdir()).glob("SQL_LOAD_MB*"))
+
+    await bring_back(target, full, log)
+
+    assert await values(target) == ["one", "two"]
+    assert set(Path(tempfile.gettempdir()).glob("SQL_LOAD_MB*")) <= before
 
 
 async def test_a_moment_between_two_transactions(source: Server, target: Server) -> None:

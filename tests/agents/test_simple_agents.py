@@ -353,5 +353,5 @@ async def test_a_database_goes_back_to_where_there_is_none(tmp_path: Path) -> No
 
         with closing(sqlite3.connect(tmp_path / "new")) as db:
             assert db.execute("SELECT count(*) FROM pairs").fetchone() == (2000,)
-        with pytest.raises(strandline.SourceFailed, match="exists already"):
+        with pytest.raises(strandline.Refused, match="exists already"):
             await strandline.restore(repo, series="db", to=target)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import os
 import re
+import tempfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -55,17 +56,19 @@ class Unit:
 
 async def read_log(server: Server, file: str) -> list[Unit]:
     """The transactions in *file*; what a crash tore is not *whole*."""
-    process = await asyncio.create_subprocess_exec(
-        *server.binlog_words(),
-        "--read-from-remote-server",
-        "--verbose",
-        "--base64-output=decode-rows",
-        file,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-        env={**os.environ, **server.secrets, "TZ": "UTC"},
-    )
-    out, error = await process.communicate()
+    with tempfile.TemporaryDirectory() as files:  # the tool leaves those of LOAD DATA behind
+        process = await asyncio.create_subprocess_exec(
+            *server.binlog_words(),
+            f"--local-load={files}",
+            "--read-from-remote-server",
+            "--verbose",
+            "--base64-output=decode-rows",
+            file,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+            env={**os.environ, **server.secrets, "TZ": "UTC"},
+        )
+        out, error = await process.communicate()
     assert process.returncode == 0, error.decode(errors="replace")
     return parse(file, out)
 

@@ -217,7 +217,8 @@ class _Restore:
                     if isinstance(cause, Damaged):
                         with suppress(StoreError):  # the damage is what there is to say
                             await _check_still_there(repo, self.series, chosen)
-                    if isinstance(cause, SourceRefused) and not self.begun:
+                    of_agent = not isinstance(self.to, Path | Sequence)
+                    if isinstance(cause, SourceRefused) and of_agent and not self.begun:
                         raise Refused(str(cause), hint=cause.hint) from error
                     raise source_failure(cause) from error
             seconds = time.monotonic() - began

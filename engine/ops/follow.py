@@ -222,7 +222,9 @@ class _Follower:
                         await self._answer(error)
         except anyio.get_cancelled_exc_class():
             if self.ended == FAILED:  # between two tails: what came meanwhile is not known
-                self._unstored()
+                self.ended = UNSTORED
+                if self.troubles:
+                    self._unstored()
             raise
         except BaseException:  # also of a task beside, by which the rest was cancelled
             self.ended = FAILED

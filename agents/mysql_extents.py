@@ -9,9 +9,9 @@ A file names the next one in its last event, and the GTIDs at the head of each f
 MariaDB's GTID_LIST the last of each domain, in MySQL's PREVIOUS_GTIDS none that we have not read.  (There it may be fewer: a
 replica that logs nothing of what it replicates has executed more than its log says.)
 
-A file ends with ROTATE, with STOP (shutdown), or just so (crash), perhaps inside a transaction, which then was not committed, perhaps
-inside an event (`mysql_log` says when that is no harm).  Where MariaDB's next file begins with the GTIDs of the last whole transaction,
-nothing is missing in between.
+A file ends with ROTATE, with STOP (shutdown), or just so (crash), of MariaDB perhaps inside a transaction or an event.  The chain goes on
+over that only where nothing of it can have been committed (`mysql_log.check_cut`): positions tell by the fact `synced` how the server's log
+was written when they were taken.  The replay leaves out what is no whole transaction.
 
 Where the log ends the server says (SHOW MASTER STATUS), under the lock that writers take: always between two transactions.  Its clock is
 read before that, so whatever was committed up to that moment lies before that place; a capture that came to it says so.
